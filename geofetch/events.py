@@ -1,0 +1,151 @@
+"""What can happen to a download, in which order, and who may refuse; the Attempt it happens to, the Outcome it ends in.
+
+    planned()              spec      observed                a spec was taken from the input
+    started()              attempt   observed                one source is about to be asked (or none: an adoption)
+    headers(head)          attempt   may refuse              an answer that could be the file; no byte of it is read yet
+    chunk(view)            attempt   may refuse              bytes of it, as they come
+    received()             attempt   may refuse              the framing says: this was all
+    accepted()             attempt   may refuse              whole and proven: publish
+    stored(location)       attempt   may refuse              it has its final name: record
+    failed(error)          attempt   observed, may answer    this try is over; a hook that mended the cause answers AGAIN or NEXT
+    finished(outcome)      spec      observed, exactly once  nothing more will happen to this spec
+
+In: nothing.  Out: values that every room reads.  Never: behaviour, I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Literal, Protocol, TypeAlias
+
+from .errors import FetchError
+from .spec import Digest, Source, Spec
+
+__all__ = ["ATTEMPT_FACTS", "FACTS", "SPEC_FACTS", "Attempt", "Found", "Head", "Kept", "Outcome", "Recall", "Verdict"]
+
+SPEC_FACTS = ("planned", "finished")
+ATTEMPT_FACTS = ("started", "headers", "chunk", "received", "accepted", "stored", "failed")
+FACTS = ("planned", *ATTEMPT_FACTS, "finished")
+
+State: TypeAlias = Literal["stored", "adopted", "failed", "cancelled"]
+Proof: TypeAlias = Literal["digest", "size", "framing", "nothing"]
+
+
+class Verdict(Enum):
+    """What to do after an error."""
+
+    AGAIN = "ask the same source again"
+    NEXT = "ask the next source"
+    STOP = "ask nobody any more"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The head of an answer that could be the file.
+
+    ``length`` is the number of bytes its framing announces (None: not told); ``framed`` says whether its framing will
+    tell a whole body from a cut one; ``encoding`` is a Content-Encoding that the bytes still carry ("" for none);
+    ``url`` is where the answer came from after redirects, fit to be shown.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    length: int | None
+    framed: bool
+    encoding: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Where a store keeps a file, in words that a record can hold, and what its file system says of it."""
+
+    store: str
+    key: str
+    size: int
+    mtime_ns: int | None = None
+    inode: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file that a store already has and that is what a spec wants: nothing needs to be fetched."""
+
+    location: Any
+    size: int
+    digests: Mapping[str, Digest]
+    verified: Proof
+    kept: Kept | None = None
+
+
+class Recall(Protocol):
+    """What the records remember of a stored file; a store asks before it reads a file again."""
+
+    def __call__(self, store: str, key: str) -> tuple[Kept, Mapping[str, Digest]] | None:
+        """The file as it was when it was last proven, and its digests then; None where nothing is known."""
+
+
+@dataclass(eq=False, slots=True)
+class Attempt:
+    """One try of one source; ``source`` is None for an adoption.  Stages read it, and write what they find out.
+
+    ``digests`` and ``verified`` are written by validation at ``received``; ``location`` and ``kept`` by the store at
+    ``accepted``; the rest by the pipeline.  ``received_bytes`` counts what came over the wire.
+    """
+
+    spec: Spec
+    source: Source | None
+    number: int = 1
+    head: Head | None = None
+    received_bytes: int = 0
+    size: int | None = None
+    digests: dict[str, Digest] = field(default_factory=dict)
+    verified: Proof = "nothing"
+    location: Any = None
+    kept: Kept | None = None
+    error: FetchError | None = None
+    elapsed_s: float = 0.0
+
+    def __repr__(self) -> str:
+        ended = f", {self.error!r}" if self.error is not None else ""
+        return f"Attempt({self.number}, {self.source.shown if self.source else 'adoption'}{ended})"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Outcome:
+    """The end of one spec.
+
+    ``state``: stored (fetched and published), adopted (it was there already), failed or cancelled.  ``location`` is the
+    store's: a path, a key, an open file.  ``digests`` are those computed, by algorithm.  ``verified`` is the strongest
+    thing that proved the bytes: digest, size, framing, or nothing (a body that ends where the connection does, and no
+    size or digest to hold it against).  ``fetched`` counts the bytes received over all attempts.
+    """
+
+    state: State
+    spec: Spec
+    source: Source | None = None
+    location: Any = None
+    size: int | None = None
+    digests: Mapping[str, Digest] = field(default_factory=dict)
+    verified: Proof = "nothing"
+    fetched: int = 0
+    error: FetchError | None = None
+    attempts: tuple[Attempt, ...] = ()
+    elapsed_s: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether the file is there now, proven."""
+        return self.state in ("stored", "adopted")
+
+    def raise_for_error(self) -> Outcome:
+        """Itself if the file is there; its error raised otherwise."""
+        if self.error is not None:
+            raise self.error
+        return self
+
+    def __repr__(self) -> str:
+        what = f"{self.location!r}, {self.size} bytes, verified by {self.verified}" if self.ok else repr(self.error)
+        return f"Outcome({self.state}, {self.spec.source.shown!r}, {what})"

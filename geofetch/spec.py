@@ -1,0 +1,449 @@
+"""What is wanted: a Spec, the Sources it can come from, the Digests that prove it, the Profile that opens doors.
+
+In: what a caller wrote, in any usual writing.  Out: frozen values, checked.  Never: I/O of any kind.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+from .errors import SpecError
+from .names import checked_path, checked_url, kept, name_of, origin, shown
+
+__all__ = ["Digest", "Gate", "Profile", "Source", "Spec", "Ticket"]
+
+DigestLike: TypeAlias = "str | Digest | Mapping[str, str | bytes] | Iterable[str | Digest]"
+SourceLike: TypeAlias = "str | Source | Mapping[str, Any]"
+SpecLike: TypeAlias = "str | Spec | Mapping[str, Any]"
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """An algorithm (hashlib's name; ``blake2b-256`` for a shortened BLAKE2) and the value in bytes."""
+
+    algorithm: str
+    value: bytes
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "algorithm", algorithm(self.algorithm))
+        want = self.new().digest_size
+        if want and len(self.value) != want:
+            raise SpecError(f"bad {self.algorithm} digest: {len(self.value)} bytes, it has {want}")
+        if not self.value:
+            raise SpecError(f"bad {self.algorithm} digest: empty")
+
+    @classmethod
+    def parse(cls, text: str) -> Digest:
+        """From ``sha256:<hex>``, ``sha256=<hex>`` or Subresource Integrity's ``sha256-<base64>`` (W3C SRI, 3.5)."""
+        named, separator, value = _split(text)
+        if not separator:
+            raise SpecError(f"bad digest {text!r}: write ALGORITHM:HEX, as in sha256:9f86d0…")
+        return cls.of(named, value)
+
+    @classmethod
+    def of(cls, named: str, value: str | bytes) -> Digest:
+        """From a name and a value in raw bytes, hex or base64."""
+        named = algorithm(named)
+        return cls(named, value if isinstance(value, bytes) else _decoded(named, value))
+
+    @property
+    def hex(self) -> str:
+        return self.value.hex()
+
+    def new(self) -> Any:
+        """A fresh hashlib object of this algorithm."""
+        return hasher(self.algorithm)
+
+    def __str__(self) -> str:
+        return f"{self.algorithm}:{self.hex}"
+
+
+def _split(text: str) -> tuple[str, str, str]:
+    for separator in ":=":
+        if separator in text.rstrip("="):
+            return text.partition(separator)
+    # SRI: a name holds hyphens too ("sha3-256-…"), base64 never does.
+    return text.rpartition("-")
+
+
+_SHORT_BLAKE2 = re.compile(r"(blake2[bs])-(\d+)")
+
+
+def algorithm(named: str) -> str:
+    """The canonical name of a digest algorithm, from any usual writing of it (``SHA-256``, ``sha3-256``, ``BLAKE2b``)."""
+    try:
+        return _ALGORITHMS[named]
+    except (KeyError, TypeError):
+        pass
+    if not isinstance(named, str):
+        raise SpecError(f"a digest's algorithm is a name, not {type(named).__name__}")
+    found = _known(named.strip().lower())
+    if found is None:
+        raise SpecError(f"unknown digest algorithm {named!r}; known here: {', '.join(sorted(_usable()))}")
+    _ALGORITHMS[named] = found
+    return found
+
+
+_ALGORITHMS: dict[str, str] = {"sha256": "sha256", "sha512": "sha512", "sha1": "sha1", "md5": "md5"}
+
+
+def _known(named: str) -> str | None:
+    usable = _usable()
+    for guess in (named, named.replace("-", "_"), named.replace("-", "").replace("_", ""), named.replace("/", "_")):
+        if guess in usable:
+            return guess
+    short = _SHORT_BLAKE2.fullmatch(named.replace("_", "-"))
+    if short:
+        family, bits = short[1], int(short[2])
+        full = 512 if family == "blake2b" else 256
+        if bits == full:
+            return family
+        if bits % 8 == 0 and 0 < bits < full:
+            return f"{family}-{bits}"
+    return None
+
+
+def _usable() -> set[str]:
+    return {name for name in map(str.lower, hashlib.algorithms_available)}
+
+
+def hasher(named: str) -> Any:
+    """A fresh hashlib object for a canonical name; SHAKE's has no length of its own."""
+    short = _SHORT_BLAKE2.fullmatch(named)
+    if short:
+        return getattr(hashlib, short[1])(digest_size=int(short[2]) // 8)
+    try:
+        return hashlib.new(named, usedforsecurity=False)
+    except ValueError as exc:  # listed by OpenSSL, switched off by its policy
+        raise SpecError(f"digest algorithm {named!r} is not usable here: {exc}") from exc
+
+
+def _decoded(named: str, text: str) -> bytes:
+    text = text.strip()
+    size = hasher(named).digest_size
+    try:
+        if len(text) == 2 * size or (not size and re.fullmatch(r"(?:[0-9a-fA-F]{2})+", text)):
+            return bytes.fromhex(text)
+        if len(text) == len(base64.b64encode(bytes(size))) or not size:
+            return base64.b64decode(text, validate=True)
+    except (ValueError, binascii.Error):
+        raise SpecError(f"bad {named} digest {text!r}: neither hex nor base64") from None
+    raise SpecError(f"bad {named} digest {text!r}: {2 * size} hex digits are wanted, {len(text)} were given")
+
+
+def digests(wanted: DigestLike | None) -> tuple[Digest, ...]:
+    """Digests in any usual writing, one an algorithm; two values for one algorithm are a SpecError."""
+    if wanted is None:
+        return ()
+    found = tuple(_each(wanted))
+    by_name: dict[str, Digest] = {}
+    for digest in found:
+        if by_name.setdefault(digest.algorithm, digest) != digest:
+            raise SpecError(f"two different {digest.algorithm} digests for one file")
+    return tuple(by_name.values())
+
+
+def _each(wanted: DigestLike) -> Iterable[Digest]:
+    if isinstance(wanted, Digest):
+        yield wanted
+    elif isinstance(wanted, str):
+        # SRI allows several in one text, white space between them.
+        yield from map(Digest.parse, wanted.split())
+    elif isinstance(wanted, Mapping):
+        for named, value in wanted.items():
+            yield Digest.of(named, value)
+    elif isinstance(wanted, Iterable) and not isinstance(wanted, bytes):
+        for one in wanted:
+            yield from _each(one)
+    else:
+        raise SpecError(f"digests are text, a mapping or a list of them, not {type(wanted).__name__}")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Profile:
+    """How to be let in, and whom to trust.  None leaves a matter to the environment; anything else is final.
+
+    ``headers`` go to the source's origin alone, never to where it redirects.  ``auth`` is requests' own: a pair or a
+    callable.  ``proxies`` is one URL for all, or requests' mapping; "" means none.  ``cert`` is a client certificate: a
+    path or PEM bytes, or a pair of certificate and key.  ``ca`` is a path (file or folder) or PEM bytes.  ``verify=False``
+    trusts anyone.  ``min_tls`` is ``"1.2"`` or ``"1.3"``.  ``fingerprint`` is the SHA-256 of the server's certificate in
+    hex.  ``name`` is what records know the profile by: they hold no secret.
+    """
+
+    name: str | None = None
+    headers: Mapping[str, str] | tuple[tuple[str, str], ...] | None = None
+    auth: Any = None
+    proxies: str | Mapping[str, str] | tuple[tuple[str, str], ...] | None = None
+    cert: str | bytes | tuple[str | bytes, str | bytes] | None = None
+    key_password: str | None = None
+    ca: str | bytes | None = None
+    verify: bool | None = None
+    min_tls: str | None = None
+    ciphers: str | None = None
+    fingerprint: str | None = None
+
+    def __post_init__(self) -> None:
+        put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
+        put("headers", _pairs(self.headers, "headers"))
+        if self.proxies is not None and not isinstance(self.proxies, str):
+            put("proxies", _pairs(self.proxies, "proxies"))
+        if isinstance(self.auth, list):
+            put("auth", tuple(self.auth))
+        if isinstance(self.cert, list):
+            put("cert", tuple(self.cert))
+        for one in (*(self.cert if isinstance(self.cert, tuple) else (self.cert,)), self.ca):
+            if not isinstance(one, str | bytes | os.PathLike | None):
+                raise SpecError(f"a certificate is a path or PEM bytes, not {type(one).__name__}")
+        if isinstance(self.ca, os.PathLike):
+            put("ca", os.fspath(self.ca))
+        if self.verify is not None and not isinstance(self.verify, bool):
+            raise SpecError("verify is True or False; give a CA as ca=")
+        if self.verify is False and self.ca is not None:
+            raise SpecError("verify=False and a CA contradict each other; leave one out")
+        if self.min_tls is not None:
+            put("min_tls", _tls_version(self.min_tls))
+        if self.fingerprint is not None:
+            put("fingerprint", _fingerprint(self.fingerprint))
+
+    @property
+    def header_map(self) -> dict[str, str]:
+        return dict(self.headers or ())
+
+    @property
+    def proxy_map(self) -> dict[str, str] | None:
+        """requests' mapping of proxies; None leaves it to the environment, {} means none."""
+        if self.proxies is None:
+            return None
+        if isinstance(self.proxies, str):
+            return {"all": self.proxies} if self.proxies else {}
+        return dict(self.proxies)
+
+    def __repr__(self) -> str:
+        told = [name for name in self.__slots__ if name != "name" and getattr(self, name) not in (None, ())]
+        return f"Profile({self.name!r}, with {', '.join(told) or 'nothing'})"
+
+
+def _pairs(given: Any, what: str) -> tuple[tuple[str, str], ...] | None:
+    if given is None:
+        return None
+    items = tuple(given.items()) if isinstance(given, Mapping) else tuple(given)
+    for item in items:
+        if not (isinstance(item, tuple) and len(item) == 2 and all(isinstance(part, str) for part in item)):
+            raise SpecError(f"{what} are a mapping from text to text")
+        if what == "headers" and re.search(r"[\r\n\0]", item[0] + item[1]):
+            raise SpecError(f"header {item[0]!r}: a line break or NUL in it")
+    return items
+
+
+def _tls_version(text: str) -> str:
+    version = str(text).lower().removeprefix("tls").removeprefix("v")
+    if version not in ("1.2", "1.3"):
+        raise SpecError(f"min_tls is '1.2' or '1.3', not {text!r}")
+    return version
+
+
+def _fingerprint(text: str) -> str:
+    plain = text.lower().removeprefix("sha256:").replace(":", "")
+    if not re.fullmatch(r"[0-9a-f]{64}", plain):
+        raise SpecError("fingerprint is the SHA-256 of a certificate: 64 hex digits")
+    return plain
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Source:
+    """One place a file can come from.
+
+    ``priority``: lower is tried first; ``weight``: the share within one priority (both as in RFC 2782).  ``profile`` is
+    this source's own Profile, or the name of one that is given later.  ``secret_query``: no record keeps the query.
+    """
+
+    url: str
+    priority: int = 0
+    weight: int = 1
+    profile: Profile | str | None = None
+    secret_query: bool = False
+
+    def __post_init__(self) -> None:
+        checked_url(self.url)
+        for name in ("priority", "weight"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                raise SpecError(f"{name} of {self.shown} is a whole number from 0, not {value!r}")
+        if self.profile is not None and not isinstance(self.profile, Profile | str):
+            raise SpecError(f"profile of {self.shown} is a Profile or the name of one, not {type(self.profile).__name__}")
+
+    @classmethod
+    def of(cls, given: SourceLike) -> Source:
+        """From a URL, a mapping of this class's fields, or a Source itself."""
+        if isinstance(given, Source):
+            return given
+        if isinstance(given, str):
+            return cls(given)
+        if isinstance(given, Mapping):
+            return cls(**_fields(given, cls, "source"))
+        raise SpecError(f"a source is a URL, a mapping or a Source, not {type(given).__name__}")
+
+    @property
+    def shown(self) -> str:
+        """The URL as it may be shown: without userinfo, its query values masked."""
+        return shown(self.url)
+
+    @property
+    def kept(self) -> str:
+        """The URL as a record keeps it: without userinfo, and without a query that holds a signature or token."""
+        return kept(self.url, self.secret_query)
+
+    @property
+    def origin(self) -> tuple[str, str, int]:
+        """Scheme, host, port."""
+        return origin(self.url)
+
+    def __str__(self) -> str:
+        return self.shown
+
+    def __repr__(self) -> str:
+        own = f", profile={self.profile!r}" if self.profile is not None else ""
+        return f"Source({self.shown!r}, priority={self.priority}, weight={self.weight}{own})"
+
+
+@dataclass(frozen=True, slots=True, init=False, repr=False)
+class Spec:
+    """One file that a caller wants.
+
+    ``source`` (one) or ``sources`` (any number): URLs, mappings or :class:`Source`.  ``path``: where it goes in the
+    store, relative, POSIX; the URL's last name if it is not told.  ``size`` in bytes.  ``digests``: ``"sha256:…"``, a
+    mapping, SRI, or several; all must hold.  ``profile``: the Profile of every source that has none of its own.
+    ``unit``: what the file is, as ``{"type": "rpm", "name": …}``; with it the record is found again whatever its path.
+    ``repository``: the name of a repository that the unit belongs to.  ``meta`` is the caller's own, never looked at.
+
+    Raises SpecError before any I/O for whatever cannot be fetched, proven or stored.
+    """
+
+    sources: tuple[Source, ...]
+    path: str
+    size: int | None
+    digests: tuple[Digest, ...]
+    profile: Profile | str | None
+    unit: Mapping[str, Any] | None = field(hash=False)
+    repository: str | None
+    meta: Any = field(hash=False, compare=False)
+
+    def __init__(
+        self,
+        source: SourceLike | None = None,
+        *,
+        sources: Iterable[SourceLike] = (),
+        path: str | os.PathLike[str] | None = None,
+        size: int | None = None,
+        digests: DigestLike | None = None,
+        profile: Profile | str | None = None,
+        unit: Mapping[str, Any] | None = None,
+        repository: str | None = None,
+        meta: Any = None,
+    ) -> None:
+        put = object.__setattr__
+        found = _sources(source, sources)
+        put(self, "sources", found)
+        put(self, "path", name_of(found[0].url) if path is None else checked_path(os.fspath(path)))
+        put(self, "size", _size(size))
+        put(self, "digests", globals()["digests"](digests) if digests else ())
+        if profile is not None and not isinstance(profile, Profile | str):
+            raise SpecError(f"profile is a Profile or the name of one, not {type(profile).__name__}")
+        put(self, "profile", profile)
+        put(self, "unit", None if unit is None else _unit(unit))
+        if repository is not None and (not isinstance(repository, str) or not repository.strip()):
+            raise SpecError("repository is a name, not empty")
+        put(self, "repository", repository)
+        put(self, "meta", meta)
+
+    @classmethod
+    def of(cls, given: SpecLike) -> Spec:
+        """From a URL, a mapping of this class's arguments, or a Spec itself."""
+        if isinstance(given, Spec):
+            return given
+        if isinstance(given, str):
+            return cls(given)
+        if isinstance(given, Mapping):
+            return cls(**_fields(given, cls, "spec", extra={"source"}))
+        raise SpecError(f"a spec is a URL, a mapping or a Spec, not {type(given).__name__}")
+
+    @property
+    def source(self) -> Source:
+        """The first source as it was given."""
+        return self.sources[0]
+
+    def profile_of(self, source: Source) -> Profile | str | None:
+        """The profile that a source is asked with: its own, else the spec's."""
+        return source.profile if source.profile is not None else self.profile
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, ({name: getattr(self, name) for name in self.__slots__},)
+
+    def __repr__(self) -> str:
+        more = f" and {len(self.sources) - 1} more" if len(self.sources) > 1 else ""
+        return f"Spec({self.source.shown!r}{more}, path={self.path!r})"
+
+
+def _rebuilt(fields: dict[str, Any]) -> Spec:
+    return Spec(**fields)
+
+
+def _fields(given: Mapping[str, Any], kind: type, what: str, extra: set[str] = frozenset()) -> dict[str, Any]:  # type: ignore[assignment]
+    known = set(kind.__slots__) | extra  # type: ignore[attr-defined]
+    odd = [str(name) for name in given if name not in known]
+    if odd:
+        raise SpecError(f"a {what} has no {', '.join(odd)}; it has {', '.join(sorted(known))}")
+    return dict(given)
+
+
+def _sources(source: SourceLike | None, sources: Iterable[SourceLike]) -> tuple[Source, ...]:
+    if isinstance(sources, str | Mapping | Source):
+        raise SpecError("sources is a list; give a single one as source")
+    found = tuple(map(Source.of, sources or ()))
+    if source is not None:
+        found = (Source.of(source), *found)
+    if not found:
+        raise SpecError("a spec needs a source: the URL that the file comes from")
+    return found
+
+
+def _size(size: int | None) -> int | None:
+    if size is None:
+        return None
+    if not isinstance(size, int) or isinstance(size, bool):
+        raise SpecError(f"size is a whole number of bytes, not {size!r}")
+    if size < 0:
+        raise SpecError(f"size is a number of bytes from 0, not {size}")
+    return size
+
+
+def _unit(unit: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(unit, Mapping) or not isinstance(unit.get("type"), str) or not unit["type"]:
+        raise SpecError("unit is a mapping with a 'type' in text, as in {'type': 'rpm', 'name': 'bash'}")
+    try:
+        json.dumps(dict(unit), allow_nan=False)
+    except (TypeError, ValueError) as exc:
+        raise SpecError(f"unit must be plain JSON: {exc}") from exc
+    return dict(unit)
+
+
+class Ticket(Protocol):
+    """The right to hold one connection, until it is left."""
+
+    def leave(self) -> None:
+        """Give it back; a second time does nothing."""
+
+
+class Gate(Protocol):
+    """Who may hold a connection now.  The transport asks; limits.py answers; the top wires them."""
+
+    def enter(self, host: str, timeout_s: float | None = None) -> Ticket:
+        """Wait for a place at this host and take it; TimeoutError after ``timeout_s``."""

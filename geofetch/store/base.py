@@ -1,0 +1,109 @@
+"""What a store is: where files live, under names that hold only whole, proven bytes.
+
+In: an attempt, its bytes, the word to publish or discard.  Out: a location, and what the file system says of it.
+Never: whether the bytes are right; that is validation's, and it has spoken before ``publish``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO, Protocol, runtime_checkable
+
+from ..events import Attempt, Found, Head, Kept, Recall
+from ..spec import Digest, Spec
+
+__all__ = ["Part", "Store", "StoreStage"]
+
+
+class Part(Protocol):
+    """A file on its way in.  Every method raises StoreError where the system refuses."""
+
+    def write(self, view: memoryview) -> None:
+        """Append these bytes; called in order, perhaps on a native thread, never by two at once."""
+
+    def publish(self, digests: Mapping[str, Digest]) -> tuple[Any, Kept | None]:
+        """Give it its final name, at once and whole; its location, and how records know it.  Called on the hub, may wait."""
+
+    def discard(self) -> None:
+        """Leave nothing of it.  Called on the hub, at any time before ``publish`` returned; a second time does nothing."""
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Where files live.  One store may serve many pools and greenlets at once.
+
+    ``name`` is how records name it (``file:///srv/mirror``); a store without one is not recorded as a place.
+    ``address`` is the digest algorithm that it files under, which is then always computed; None: by path.
+    """
+
+    name: str
+    address: str | None
+
+    def ready(self) -> None:
+        """Nothing, if files can be put here; a StoreError that says why not.  Cheap after the first time."""
+
+    def have(self, spec: Spec, recall: Recall | None, reread: bool = False) -> Found | None:
+        """The file, if it is there and is what the spec wants; None otherwise.
+
+        With no size and no digest in the spec there is nothing to hold it against: None.  A file that ``recall`` knows,
+        unchanged in size, mtime and inode, is not read unless ``reread``; any other is read and hashed off the hub.
+        """
+
+    def begin(self, attempt: Attempt, head: Head) -> Part:
+        """A part for this attempt; nothing is visible under the final name."""
+
+    def open(self, key: str) -> BinaryIO:
+        """What is stored under this key, to be read; a StoreError (errno ENOENT) if there is nothing."""
+
+    def stat(self, key: str) -> Kept | None:
+        """What the file system says of this key; None if there is nothing."""
+
+    def quarantine(self, key: str) -> Any:
+        """Move what is stored under this key aside, where nobody takes it for good; where it is now."""
+
+    def keys(self) -> Iterator[str]:
+        """The key of every file that is published here, in no order."""
+
+    def close(self) -> None:
+        """Let go of what the store holds; a second time does nothing."""
+
+
+class StoreStage:
+    """A store as a stage: a part at ``headers``, bytes at ``chunk``, its name at ``accepted``, gone at ``failed``."""
+
+    offload = True
+
+    def __init__(self, store: Store, recall: Recall | None = None, reread: bool = False) -> None:
+        self._store = store
+        self._recall = recall
+        self._reread = reread
+
+    def have(self, spec: Spec) -> Found | None:
+        self._store.ready()
+        return self._store.have(spec, self._recall, self._reread)
+
+    def bind(self, attempt: Attempt) -> Mapping[str, Any]:
+        if attempt.source is None:  # an adoption: the file has its name already
+            return {}
+        part: Part | None = None
+
+        def on_headers(head: Head) -> None:
+            nonlocal part
+            part = self._store.begin(attempt, head)
+
+        def on_chunk(view: memoryview) -> None:
+            assert part is not None
+            part.write(view)
+
+        def on_accepted() -> None:
+            assert part is not None
+            attempt.location, attempt.kept = part.publish(attempt.digests)
+
+        def on_failed(error: BaseException) -> None:
+            if part is not None and attempt.location is None:
+                part.discard()
+
+        return {"headers": on_headers, "chunk": on_chunk, "accepted": on_accepted, "failed": on_failed}
+
+    def __repr__(self) -> str:
+        return f"storing in {self._store!r}"
