@@ -1,0 +1,1 @@
+"""Sentences about what geofetch does, on real parts: a scripted origin, real files, real databases."""

@@ -1,0 +1,113 @@
+"""The fixtures that every test file shares; what they are made of lives in tests/support and tests/origin.
+
+Every test gets ports of its own: what one leaves open in a pool, no other one finds.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import gevent
+import pytest
+
+from tests.support.certs import Authority
+from tests.support.hub_errors import HubErrors
+from tests.support.leftovers import Leftovers
+from tests.support.mirrors import Mirror, Origins
+from tests.support.process import OriginProcess
+from tests.support.ticking import Control, Ticker
+
+#: What a machine may set and a test must not see.
+_FOREIGN = {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "NETRC", "NO_COLOR", "FORCE_COLOR"}
+
+
+@pytest.fixture(scope="session")
+def origin_process() -> Iterator[OriginProcess]:
+    process = OriginProcess()
+    yield process
+    process.end()
+
+
+@pytest.fixture(scope="session")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("homes")
+
+
+@pytest.fixture(scope="session")
+def ca(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """The CA of every TLS port that has no other one: ``ca.path``, ``ca.pem``, ``ca.client(name)``."""
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(scope="session")
+def other_ca(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Another CA, as good as the first one."""
+    return Authority(tmp_path_factory.mktemp("other-ca"))
+
+
+@pytest.fixture
+def origins(origin_process: OriginProcess, ca: Authority) -> Iterator[Origins]:
+    """Opens ports: ``http()``, ``https()``, ``proxy()``, ``refusing()``, ``full()``, ``silent()`` …"""
+    with Origins(origin_process, ca) as opened:
+        yield opened
+
+
+@pytest.fixture
+def mirror(origins: Origins) -> Mirror:
+    """An HTTP port that serves what it is told to."""
+    return origins.http()
+
+
+@pytest.fixture
+def secure(origins: Origins) -> Mirror:
+    """An HTTPS port; its certificate is ``ca``'s, for localhost and 127.0.0.1."""
+    return origins.https()
+
+
+@pytest.fixture
+def mutual(origins: Origins, ca: Authority) -> Mirror:
+    """An HTTPS port that wants a client certificate of ``ca``'s."""
+    return origins.https(wants=ca)
+
+
+@pytest.fixture(autouse=True)
+def clean_env(monkeypatch: pytest.MonkeyPatch, homes: Path) -> None:
+    """No CA bundle, no proxy, no netrc, no settings of the machine's; a home that is empty."""
+    for name in [*os.environ]:
+        if name in _FOREIGN or name.lower().endswith("_proxy") or name.startswith(("XDG_", "GEOFETCH_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", tempfile.mkdtemp(dir=homes))
+
+
+@pytest.fixture(autouse=True)
+def green_errors_are_fatal(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubErrors]:
+    """An error that ends a greenlet, uncaught, fails the test; ``expected("part of it")`` says that it was meant."""
+    errors = HubErrors()
+    errors.listen(monkeypatch)
+    yield errors
+    gevent.sleep(0)  # what was spawned and has not run yet fails now, not in the next test
+    assert not errors.seen, "a greenlet failed:\n" + "\n".join(errors.seen)
+
+
+@pytest.fixture
+def no_leftovers(origins: Origins, tmp_path: Path) -> Iterator[Leftovers]:
+    """After the test: no more descriptors, living greenlets and ``.part-*`` files under tmp_path than before."""
+    leftovers = Leftovers(tmp_path)
+    yield leftovers
+    leftovers.check()
+
+
+@pytest.fixture(scope="session")
+def control_ticker() -> Iterator[Control]:
+    control = Control()
+    yield control
+    control.end()
+
+
+@pytest.fixture
+def ticker(control_ticker: Control) -> Ticker:
+    """``with ticker: …`` and then ``ticker.worst_s``: how long the hub was away."""
+    return Ticker(control_ticker)
