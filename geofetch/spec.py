@@ -5,9 +5,6 @@ In: what a caller wrote, in any usual writing.  Out: frozen values, checked.  Ne
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
 import json
 import os
 import re
@@ -15,156 +12,27 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
+from .digest import Digest, DigestLike, algorithm, digests, hasher
 from .errors import SpecError
 from .names import checked_path, checked_url, kept, name_of, origin, shown
 
-__all__ = ["Digest", "Gate", "Profile", "Source", "Spec", "Ticket"]
+__all__ = [
+    "Digest",
+    "DigestLike",
+    "Gate",
+    "Profile",
+    "Source",
+    "SourceLike",
+    "Spec",
+    "SpecLike",
+    "Ticket",
+    "algorithm",
+    "digests",
+    "hasher",
+]
 
-DigestLike: TypeAlias = "str | Digest | Mapping[str, str | bytes] | Iterable[str | Digest]"
 SourceLike: TypeAlias = "str | Source | Mapping[str, Any]"
 SpecLike: TypeAlias = "str | Spec | Mapping[str, Any]"
-
-
-@dataclass(frozen=True, slots=True)
-class Digest:
-    """An algorithm (hashlib's name; ``blake2b-256`` for a shortened BLAKE2) and the value in bytes."""
-
-    algorithm: str
-    value: bytes
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "algorithm", algorithm(self.algorithm))
-        want = self.new().digest_size
-        if want and len(self.value) != want:
-            raise SpecError(f"bad {self.algorithm} digest: {len(self.value)} bytes, it has {want}")
-        if not self.value:
-            raise SpecError(f"bad {self.algorithm} digest: empty")
-
-    @classmethod
-    def parse(cls, text: str) -> Digest:
-        """From ``sha256:<hex>``, ``sha256=<hex>`` or Subresource Integrity's ``sha256-<base64>`` (W3C SRI, 3.5)."""
-        named, separator, value = _split(text)
-        if not separator:
-            raise SpecError(f"bad digest {text!r}: write ALGORITHM:HEX, as in sha256:9f86d0…")
-        return cls.of(named, value)
-
-    @classmethod
-    def of(cls, named: str, value: str | bytes) -> Digest:
-        """From a name and a value in raw bytes, hex or base64."""
-        named = algorithm(named)
-        return cls(named, value if isinstance(value, bytes) else _decoded(named, value))
-
-    @property
-    def hex(self) -> str:
-        return self.value.hex()
-
-    def new(self) -> Any:
-        """A fresh hashlib object of this algorithm."""
-        return hasher(self.algorithm)
-
-    def __str__(self) -> str:
-        return f"{self.algorithm}:{self.hex}"
-
-
-def _split(text: str) -> tuple[str, str, str]:
-    for separator in ":=":
-        if separator in text.rstrip("="):
-            return text.partition(separator)
-    # SRI: a name holds hyphens too ("sha3-256-…"), base64 never does.
-    return text.rpartition("-")
-
-
-_SHORT_BLAKE2 = re.compile(r"(blake2[bs])-(\d+)")
-
-
-def algorithm(named: str) -> str:
-    """The canonical name of a digest algorithm, from any usual writing of it (``SHA-256``, ``sha3-256``, ``BLAKE2b``)."""
-    try:
-        return _ALGORITHMS[named]
-    except (KeyError, TypeError):
-        pass
-    if not isinstance(named, str):
-        raise SpecError(f"a digest's algorithm is a name, not {type(named).__name__}")
-    found = _known(named.strip().lower())
-    if found is None:
-        raise SpecError(f"unknown digest algorithm {named!r}; known here: {', '.join(sorted(_usable()))}")
-    _ALGORITHMS[named] = found
-    return found
-
-
-_ALGORITHMS: dict[str, str] = {"sha256": "sha256", "sha512": "sha512", "sha1": "sha1", "md5": "md5"}
-
-
-def _known(named: str) -> str | None:
-    usable = _usable()
-    for guess in (named, named.replace("-", "_"), named.replace("-", "").replace("_", ""), named.replace("/", "_")):
-        if guess in usable:
-            return guess
-    short = _SHORT_BLAKE2.fullmatch(named.replace("_", "-"))
-    if short:
-        family, bits = short[1], int(short[2])
-        full = 512 if family == "blake2b" else 256
-        if bits == full:
-            return family
-        if bits % 8 == 0 and 0 < bits < full:
-            return f"{family}-{bits}"
-    return None
-
-
-def _usable() -> set[str]:
-    return {name for name in map(str.lower, hashlib.algorithms_available)}
-
-
-def hasher(named: str) -> Any:
-    """A fresh hashlib object for a canonical name; SHAKE's has no length of its own."""
-    short = _SHORT_BLAKE2.fullmatch(named)
-    if short:
-        return getattr(hashlib, short[1])(digest_size=int(short[2]) // 8)
-    try:
-        return hashlib.new(named, usedforsecurity=False)
-    except ValueError as exc:  # listed by OpenSSL, switched off by its policy
-        raise SpecError(f"digest algorithm {named!r} is not usable here: {exc}") from exc
-
-
-def _decoded(named: str, text: str) -> bytes:
-    text = text.strip()
-    size = hasher(named).digest_size
-    try:
-        if len(text) == 2 * size or (not size and re.fullmatch(r"(?:[0-9a-fA-F]{2})+", text)):
-            return bytes.fromhex(text)
-        if len(text) == len(base64.b64encode(bytes(size))) or not size:
-            return base64.b64decode(text, validate=True)
-    except (ValueError, binascii.Error):
-        raise SpecError(f"bad {named} digest {text!r}: neither hex nor base64") from None
-    raise SpecError(f"bad {named} digest {text!r}: {2 * size} hex digits are wanted, {len(text)} were given")
-
-
-def digests(wanted: DigestLike | None) -> tuple[Digest, ...]:
-    """Digests in any usual writing, one an algorithm; two values for one algorithm are a SpecError."""
-    if wanted is None:
-        return ()
-    found = tuple(_each(wanted))
-    by_name: dict[str, Digest] = {}
-    for digest in found:
-        if by_name.setdefault(digest.algorithm, digest) != digest:
-            raise SpecError(f"two different {digest.algorithm} digests for one file")
-    return tuple(by_name.values())
-
-
-def _each(wanted: DigestLike) -> Iterable[Digest]:
-    if isinstance(wanted, Digest):
-        yield wanted
-    elif isinstance(wanted, str):
-        # SRI allows several in one text, white space between them.
-        yield from map(Digest.parse, wanted.split())
-    elif isinstance(wanted, Mapping):
-        for named, value in wanted.items():
-            yield Digest.of(named, value)
-    elif isinstance(wanted, Iterable) and not isinstance(wanted, bytes):
-        for one in wanted:
-            yield from _each(one)
-    else:
-        raise SpecError(f"digests are text, a mapping or a list of them, not {type(wanted).__name__}")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -173,9 +41,9 @@ class Profile:
 
     ``headers`` go to the source's origin alone, never to where it redirects.  ``auth`` is requests' own: a pair or a
     callable.  ``proxies`` is one URL for all, or requests' mapping; "" means none.  ``cert`` is a client certificate: a
-    path or PEM bytes, or a pair of certificate and key.  ``ca`` is a path (file or folder) or PEM bytes.  ``verify=False``
-    trusts anyone.  ``min_tls`` is ``"1.2"`` or ``"1.3"``.  ``fingerprint`` is the SHA-256 of the server's certificate in
-    hex.  ``name`` is what records know the profile by: they hold no secret.
+    path or PEM bytes, or a pair of certificate and key.  ``ca`` is a path (file or folder) or PEM bytes.
+    ``verify=False`` trusts anyone.  ``min_tls`` is ``"1.2"`` or ``"1.3"``.  ``fingerprint`` is the SHA-256 of the
+    server's certificate in hex.  ``name`` is what records know the profile by: they hold no secret.
     """
 
     name: str | None = None
@@ -191,7 +59,9 @@ class Profile:
     fingerprint: str | None = None
 
     def __post_init__(self) -> None:
-        put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
+        def put(name: str, value: Any) -> None:
+            object.__setattr__(self, name, value)
+
         put("headers", _pairs(self.headers, "headers"))
         if self.proxies is not None and not isinstance(self.proxies, str):
             put("proxies", _pairs(self.proxies, "proxies"))
@@ -278,7 +148,9 @@ class Source:
             if not isinstance(value, int) or isinstance(value, bool) or value < 0:
                 raise SpecError(f"{name} of {self.shown} is a whole number from 0, not {value!r}")
         if self.profile is not None and not isinstance(self.profile, Profile | str):
-            raise SpecError(f"profile of {self.shown} is a Profile or the name of one, not {type(self.profile).__name__}")
+            raise SpecError(
+                f"profile of {self.shown} is a Profile or the name of one, not {type(self.profile).__name__}"
+            )
 
     @classmethod
     def of(cls, given: SourceLike) -> Source:
@@ -352,9 +224,9 @@ class Spec:
         put = object.__setattr__
         found = _sources(source, sources)
         put(self, "sources", found)
-        put(self, "path", name_of(found[0].url) if path is None else checked_path(os.fspath(path)))
+        put(self, "path", name_of(found[0].url) if path is None else checked_path(_text(path)))
         put(self, "size", _size(size))
-        put(self, "digests", globals()["digests"](digests) if digests else ())
+        put(self, "digests", _digests(digests) if digests else ())
         if profile is not None and not isinstance(profile, Profile | str):
             raise SpecError(f"profile is a Profile or the name of one, not {type(profile).__name__}")
         put(self, "profile", profile)
@@ -396,12 +268,16 @@ def _rebuilt(fields: dict[str, Any]) -> Spec:
     return Spec(**fields)
 
 
-def _fields(given: Mapping[str, Any], kind: type, what: str, extra: set[str] = frozenset()) -> dict[str, Any]:  # type: ignore[assignment]
-    known = set(kind.__slots__) | extra  # type: ignore[attr-defined]
+def _fields(given: Mapping[str, Any], kind: type, what: str, extra: Iterable[str] = ()) -> dict[str, Any]:
+    known = {*kind.__slots__, *extra}  # type: ignore[attr-defined]
     odd = [str(name) for name in given if name not in known]
     if odd:
         raise SpecError(f"a {what} has no {', '.join(odd)}; it has {', '.join(sorted(known))}")
     return dict(given)
+
+
+#: The same function where an argument takes its name.
+_digests = digests
 
 
 def _sources(source: SourceLike | None, sources: Iterable[SourceLike]) -> tuple[Source, ...]:
@@ -413,6 +289,10 @@ def _sources(source: SourceLike | None, sources: Iterable[SourceLike]) -> tuple[
     if not found:
         raise SpecError("a spec needs a source: the URL that the file comes from")
     return found
+
+
+def _text(path: Any) -> Any:
+    return os.fspath(path) if isinstance(path, os.PathLike) else path
 
 
 def _size(size: int | None) -> int | None:
@@ -447,3 +327,6 @@ class Gate(Protocol):
 
     def enter(self, host: str, timeout_s: float | None = None) -> Ticket:
         """Wait for a place at this host and take it; TimeoutError after ``timeout_s``."""
+
+    def narrowed(self, total: int | None = None, per_host: int | None = None) -> Gate:
+        """A gate inside this one that lets fewer through, never more."""

@@ -1,0 +1,342 @@
+"""Who may go now: the right to hold a connection, in the whole process, in a pool, at a host.
+
+In: caps, and greenlets that want a connection.  Out: Slots, one after the other, none past a cap.  Never: the
+connections themselves.
+
+Every cap is a level: the process' own at the root, a Session's or a Pool's below it, tighter and never wider.  A place
+is taken at all levels at once or not at all, so nobody holds one cap while waiting for another, and a host that is
+full holds up nobody who wants another host.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import gevent
+
+# The lock that gevent's own thread pool uses: native in every world, also where threading's is a greenlet's.
+from gevent._threading import Lock
+from gevent.hub import Waiter
+
+from .errors import FetchError, SpecError
+from .spec import Ticket
+
+__all__ = ["INTERRUPTS", "Expired", "Slot", "Slots", "configure", "deadline", "ends_quietly", "pause", "process"]
+
+#: The share of the file descriptors that connections may take: files, databases and the program itself want some too.
+DESCRIPTOR_SHARE = 3
+
+_lock = Lock()
+#: Who waits, by host, in the order of coming; the host that was served goes to the end.
+_waiting: OrderedDict[str, deque[_Waiting]] = OrderedDict()
+#: The slot that this greenlet works under; a hook that fetches borrows it.
+_held: ContextVar[Slot | None] = ContextVar("geofetch_slot", default=None)
+
+
+class Slots:
+    """One level of caps: ``total`` connections, ``per_host`` to one host; None is no cap of its own."""
+
+    def __init__(self, total: int | None = None, per_host: int | None = None, parent: Slots | None = None) -> None:
+        self.total = _cap(total, "max_connections")
+        self.per_host = _cap(per_host, "per_host")
+        self.parent = parent
+        self.used = 0
+        self.used_by: dict[str, int] = {}
+
+    def narrowed(self, total: int | None = None, per_host: int | None = None) -> Slots:
+        """A level inside this one."""
+        return Slots(total, per_host, self)
+
+    def take(self, host: str, timeout_s: float | None = None) -> Slot:
+        """A slot for a download from this host; waits for its turn, TimeoutError after ``timeout_s``."""
+        lender = _held.get()
+        if lender is not None and not lender.left:
+            # A hook that fetches: its own download's slot covers the levels that both share.
+            return _Loan(self, host, lender, timeout_s)
+        levels = tuple(self._levels())
+        _wait(levels, host, timeout_s)
+        return Slot(self, levels, host)
+
+    def enter(self, host: str, timeout_s: float | None = None) -> Ticket:
+        """A place for one connection: under the slot that this greenlet works under, else one of its own (Gate)."""
+        lender = _held.get()
+        if lender is None or lender.left:
+            return self.take(host, timeout_s)
+        return lender.connection(self, host, timeout_s)
+
+    def _levels(self) -> Iterator[Slots]:
+        level: Slots | None = self
+        while level is not None:
+            yield level
+            level = level.parent
+
+    def _free(self, host: str) -> bool:
+        if self.total is not None and self.used >= self.total:
+            return False
+        return self.per_host is None or self.used_by.get(host, 0) < self.per_host
+
+    def _add(self, host: str) -> None:
+        self.used += 1
+        self.used_by[host] = self.used_by.get(host, 0) + 1
+
+    def _remove(self, host: str) -> None:
+        self.used -= 1
+        left = self.used_by[host] - 1
+        if left:
+            self.used_by[host] = left
+        else:
+            del self.used_by[host]
+
+
+class Slot:
+    """The right to hold a connection to a host, until it is left.  It is a Ticket."""
+
+    def __init__(self, slots: Slots, levels: tuple[Slots, ...], host: str) -> None:
+        self.slots = slots
+        self.levels = levels
+        self.host = host
+        self.left = False
+        self._connections = 0
+        self._waiting: deque[Waiter] = deque()
+
+    def leave(self) -> None:
+        """Give it back; a second time does nothing."""
+        if not self.left:
+            self.left = True
+            _give_back(self.levels, self.host)
+
+    def move(self, host: str) -> None:
+        """Stand at another host (a redirect): the old place is left before the new one is waited for."""
+        if host == self.host or self.left:
+            return
+        self.left = True
+        _give_back(self.levels, self.host)
+        _wait(self.levels, host, None)
+        self.host, self.left = host, False
+
+    @contextmanager
+    def held(self) -> Iterator[Slot]:
+        """Work under this slot: the connections opened meanwhile, by hooks too, are its own.  Left at the end."""
+        token = _held.set(self)
+        try:
+            yield self
+        finally:
+            _held.reset(token)
+            self.leave()
+
+    def connection(self, slots: Slots, host: str, timeout_s: float | None) -> Ticket:
+        """A place for a connection under this slot; caps that the slot does not cover are waited for."""
+        more = tuple(level for level in slots._levels() if level not in self.levels)
+        if more:
+            _wait(more, host, timeout_s)
+        # One connection is the download's own, one more may be a hook's: never more, and never none.
+        if self._connections >= 2:
+            self._wait_for_another(more, host)
+        else:
+            self._connections += 1
+        return _Connection(self, more, host)
+
+    def _wait_for_another(self, more: tuple[Slots, ...], host: str) -> None:
+        waiter: Waiter = Waiter()
+        self._waiting.append(waiter)
+        try:
+            waiter.get()
+        except BaseException:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+            else:  # the place was handed over already
+                self._closed()
+            if more:
+                _give_back(more, host)
+            raise
+
+    def _closed(self) -> None:
+        if self._waiting:  # the place goes to the next one as it is
+            gevent.get_hub().loop.run_callback(self._waiting.popleft().switch, None)
+        else:
+            self._connections -= 1
+
+
+class _Connection:
+    """A connection's place under a slot."""
+
+    def __init__(self, slot: Slot, more: tuple[Slots, ...], host: str) -> None:
+        self._slot: Slot | None = slot
+        self._more = more
+        self._host = host
+
+    def leave(self) -> None:
+        slot, self._slot = self._slot, None
+        if slot is not None:
+            slot._closed()
+            if self._more:
+                _give_back(self._more, self._host)
+
+
+class _Loan(Slot):
+    """A slot under another download's slot: what both share is not taken twice."""
+
+    def __init__(self, slots: Slots, host: str, lender: Slot, timeout_s: float | None) -> None:
+        self._ticket = lender.connection(slots, host, timeout_s)
+        super().__init__(slots, tuple(slots._levels()), host)
+
+    def leave(self) -> None:
+        if not self.left:
+            self.left = True
+            self._ticket.leave()
+
+    def move(self, host: str) -> None:
+        self.host = host
+
+
+class _Waiting:
+    __slots__ = ("granted", "host", "hub", "levels", "waiter")
+
+    def __init__(self, levels: tuple[Slots, ...], host: str) -> None:
+        self.levels = levels
+        self.host = host
+        self.hub = gevent.get_hub()
+        self.waiter: Waiter = Waiter()
+        self.granted = False
+
+
+def _wait(levels: tuple[Slots, ...], host: str, timeout_s: float | None) -> None:
+    with _lock:
+        if not _waiting.get(host) and all(level._free(host) for level in levels):
+            for level in levels:
+                level._add(host)
+            return
+        me = _Waiting(levels, host)
+        _waiting.setdefault(host, deque()).append(me)
+        # Those before us may wait for another level; then we need not.
+        _grant_next()
+    if me.granted:
+        return
+    try:
+        with gevent.Timeout(timeout_s, TimeoutError(f"no free connection to {host} within {timeout_s} s")):
+            me.waiter.get()
+    except BaseException:
+        with _lock:
+            if me.granted:
+                for level in levels:
+                    level._remove(host)
+                _grant_next()
+            else:
+                _forget(me)
+        raise
+
+
+def _give_back(levels: tuple[Slots, ...], host: str) -> None:
+    with _lock:
+        for level in levels:
+            level._remove(host)
+        _grant_next()
+
+
+def _grant_next() -> bool:
+    """Give what became free to the first who can use it; one place, so one taker.  The lock is held."""
+    for host, queue in _waiting.items():
+        for waiting in queue:
+            if all(level._free(host) for level in waiting.levels):
+                queue.remove(waiting)
+                if queue:
+                    _waiting.move_to_end(host)
+                else:
+                    del _waiting[host]
+                _grant(waiting)
+                return True
+    return False
+
+
+def _grant(waiting: _Waiting) -> None:
+    for level in waiting.levels:
+        level._add(waiting.host)
+    waiting.granted = True
+    if waiting.hub is gevent.get_hub():
+        waiting.hub.loop.run_callback(waiting.waiter.switch, None)
+    else:
+        waiting.hub.loop.run_callback_threadsafe(waiting.waiter.switch, None)
+
+
+def _forget(waiting: _Waiting) -> None:
+    queue = _waiting.get(waiting.host)
+    if queue and waiting in queue:
+        queue.remove(waiting)
+        if not queue:
+            del _waiting[waiting.host]
+
+
+def _cap(value: int | None, name: str) -> int | None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise SpecError(f"{name} is a whole number from 1, not {value!r}")
+    return value
+
+
+def descriptors_for_connections() -> int:
+    """How many connections the process' limit of open files leaves room for."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        soft = 1 << 20
+    return max(4, soft // DESCRIPTOR_SHARE)
+
+
+#: The caps of the whole process: every connection of every pool, session and plugin counts here.
+process: Slots = Slots(descriptors_for_connections())
+
+
+def configure(*, max_connections: int | None = None, per_host: int | None = None) -> None:
+    """Set the caps of the whole process; what is not told stays.
+
+    ``max_connections``: connections open at once; never more than a third of the open files that the system allows
+    (``ulimit -n``), which is also where it begins.  ``per_host``: of these, to one host and port.
+    """
+    most = _cap(max_connections, "max_connections")
+    host_most = _cap(per_host, "per_host")
+    with _lock:
+        if most is not None:
+            process.total = min(most, descriptors_for_connections())
+        if host_most is not None:
+            process.per_host = host_most
+        while _grant_next():
+            pass
+
+
+def pause(seconds: float) -> None:
+    """Let the others go on for so long."""
+    gevent.sleep(seconds)
+
+
+class Expired(gevent.Timeout):  # type: ignore[misc]
+    """A deadline that is over, on its way up: a BaseException, so that no hook's ``except Exception`` swallows it."""
+
+    def __init__(self, seconds: float | None, error: FetchError) -> None:
+        super().__init__(seconds)
+        self.error = error
+
+
+@contextmanager
+def deadline(seconds: float | None, error: FetchError) -> Iterator[None]:
+    """Raise ``error`` in this greenlet when the time is over; another's deadline passes through."""
+    timer = Expired(seconds, error)
+    timer.start()
+    try:
+        yield
+    except Expired as late:
+        if late is not timer:
+            raise
+        raise error from None
+    finally:
+        timer.close()
+
+
+#: What ends the whole process, not one download: it always goes up.
+INTERRUPTS = (KeyboardInterrupt, SystemExit)
+
+
+def ends_quietly(exc: BaseException) -> bool:
+    """Whether it ends a download alone: an error, or the kill of its greenlet.  Anything else goes up besides."""
+    return isinstance(exc, Exception | gevent.GreenletExit)

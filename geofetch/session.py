@@ -1,0 +1,211 @@
+"""``requests.Session`` as it is known, over shared cooperative connections; and requests' functions over it.
+
+In: requests' own arguments, a Profile.  Out: requests' own Responses.  Never: stores, records, retries of its own.
+
+By requests' rules, but for four: a redirect to anything but http(s) raises; what a Profile brings (headers, auth,
+client certificate) never crosses an origin; what the session says of trust is stronger than the environment;
+``close()`` closes nothing that others share.
+"""
+
+from __future__ import annotations
+
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import requests
+from requests import PreparedRequest, Response
+from requests.auth import AuthBase
+
+from .errors import RedirectRefused, SpecError
+from .names import origin, shown
+from .spec import Gate, Profile
+from .transport import FOREIGN, Adapter, FileAdapter, OpenGate
+
+__all__ = ["Session", "delete", "get", "head", "options", "patch", "post", "put", "request", "use_gate"]
+
+#: Set on a PreparedRequest whose redirects stream.py follows itself.
+OWN_REDIRECTS = "geofetch_own_redirects"
+
+_gate: Gate = OpenGate()
+
+
+def use_gate(gate: Gate) -> None:
+    """The gate of every Session made from now on: the top wires the process' limits here."""
+    global _gate
+    _gate = gate
+
+
+class _NoAuth(AuthBase):
+    """Auth that is settled: it adds nothing, and keeps netrc from adding something."""
+
+    def __call__(self, prepared: PreparedRequest) -> PreparedRequest:
+        return prepared
+
+
+class Session(requests.Session):
+    """A requests.Session whose calls yield to other greenlets, and whose connections are shared.
+
+    ``profile``: who we are and whom we trust (:class:`geofetch.Profile`).  ``max_connections`` and ``per_host`` narrow
+    what ``geofetch.configure()`` allows for the process, for this session alone.
+    """
+
+    __attrs__ = [  # noqa: RUF012 - requests declares it so
+        *requests.Session.__attrs__,
+        "profile",
+    ]
+
+    def __init__(
+        self,
+        profile: Profile | None = None,
+        *,
+        max_connections: int | None = None,
+        per_host: int | None = None,
+        gate: Gate | None = None,
+    ) -> None:
+        super().__init__()
+        if profile is not None and not isinstance(profile, Profile):
+            raise SpecError(f"profile is a geofetch.Profile, not {type(profile).__name__}")
+        self.profile = profile
+        self.gate = gate or _gate
+        if max_connections is not None or per_host is not None:
+            self.gate = self.gate.narrowed(max_connections, per_host)
+        adapter = Adapter(profile, self.gate)
+        self.mount("https://", adapter)
+        self.mount("http://", adapter)
+        self.mount("file://", FileAdapter())
+        self._put_on(profile)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.gate = _gate
+
+    def _put_on(self, profile: Profile | None) -> None:
+        if profile is None:
+            return
+        self.headers.update(profile.header_map)
+        if profile.auth is not None:
+            self.auth = profile.auth
+        elif "Authorization" in self.headers:
+            self.auth = _NoAuth()
+        if profile.proxies is not None:
+            self.proxies = profile.proxy_map or {}
+
+    def merge_environment_settings(self, url: str, proxies: Any, stream: Any, verify: Any, cert: Any) -> dict[str, Any]:
+        """requests' own, except that the environment counts only where the profile and the session leave it open."""
+        told = dict(proxies or {})
+        settings = super().merge_environment_settings(url, dict(told), stream, verify, cert)
+        profile = self.profile
+        if verify is None:
+            if profile is not None and (profile.verify is not None or profile.ca is not None):
+                settings["verify"] = profile.verify is not False
+            elif self.verify is not True:
+                settings["verify"] = self.verify
+        if profile is not None and profile.proxies is not None:
+            settings["proxies"] = {**self.proxies, **told}
+        return settings
+
+    def get_redirect_target(self, resp: Response) -> str | None:
+        """Where a response redirects to; RedirectRefused where that is not http or https."""
+        target = super().get_redirect_target(resp)
+        if target is not None:
+            try:
+                scheme = urlsplit(urljoin(resp.url, target)).scheme
+            except ValueError as exc:
+                raise RedirectRefused("redirected to what is no URL") from exc
+            if scheme not in ("http", "https"):
+                raise RedirectRefused(f"redirected to {shown(target)}: only http and https are followed")
+        return target
+
+    def resolve_redirects(self, resp: Response, req: PreparedRequest, **kwargs: Any) -> Any:  # type: ignore[override]
+        """requests' own; nothing for a download, which reads no body of a redirect (requests would, without bound)."""
+        if getattr(req, OWN_REDIRECTS, False):
+            return iter(())
+        return super().resolve_redirects(resp, req, **kwargs)
+
+    def rebuild_auth(self, prepared_request: PreparedRequest, response: Response) -> None:
+        """requests' own; what the profile brought stays with the origin that it was made for."""
+        before = response.request
+        crossing = origin(before.url or "") != origin(prepared_request.url or "")
+        if self.profile is None or not (crossing or getattr(before, FOREIGN, False)):
+            super().rebuild_auth(prepared_request, response)
+            return
+        setattr(prepared_request, FOREIGN, True)
+        for name in (*self.profile.header_map, "Authorization", "Cookie"):
+            if name != "Cookie" or "cookie" in map(str.lower, self.profile.header_map):
+                prepared_request.headers.pop(name, None)
+
+    def bare(self) -> Session:
+        """A session for another origin: the same trust and the same way through proxies, nothing of who we are."""
+        profile = self.profile or Profile()
+        trust = Profile(
+            proxies=profile.proxies,
+            ca=profile.ca,
+            verify=profile.verify,
+            min_tls=profile.min_tls,
+            ciphers=profile.ciphers,
+            fingerprint=profile.fingerprint,
+        )
+        found = self._alike(trust)
+        found.auth = _NoAuth()
+        found.verify = self.verify
+        if profile.proxies is None:
+            found.proxies = dict(self.proxies)
+        found.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        return found
+
+    def with_profile(self, profile: Profile) -> Session:
+        """A session for a source with a profile of its own; of this one nothing goes along but caps and trust_env."""
+        return self._alike(profile)
+
+    def _alike(self, profile: Profile) -> Session:
+        found = Session(profile, gate=self.gate)
+        found.trust_env = self.trust_env
+        found.max_redirects = self.max_redirects
+        return found
+
+
+def request(method: str, url: str, **kwargs: Any) -> Response:
+    """``requests.request``: the same arguments, the same Response, over the shared connections; it yields while it
+    waits.
+
+    A new Session (its own cookies) each time, so nothing is remembered but connections and names.
+    """
+    with Session() as session:
+        return session.request(method=method, url=url, **kwargs)
+
+
+def get(url: str, params: Any = None, **kwargs: Any) -> Response:
+    """``requests.get``; see :func:`request`."""
+    return request("get", url, params=params, **kwargs)
+
+
+def options(url: str, **kwargs: Any) -> Response:
+    """``requests.options``; see :func:`request`."""
+    return request("options", url, **kwargs)
+
+
+def head(url: str, **kwargs: Any) -> Response:
+    """``requests.head``; see :func:`request`."""
+    kwargs.setdefault("allow_redirects", False)
+    return request("head", url, **kwargs)
+
+
+def post(url: str, data: Any = None, json: Any = None, **kwargs: Any) -> Response:
+    """``requests.post``; see :func:`request`."""
+    return request("post", url, data=data, json=json, **kwargs)
+
+
+def put(url: str, data: Any = None, **kwargs: Any) -> Response:
+    """``requests.put``; see :func:`request`."""
+    return request("put", url, data=data, **kwargs)
+
+
+def patch(url: str, data: Any = None, **kwargs: Any) -> Response:
+    """``requests.patch``, the HTTP verb; see :func:`request`.  (To patch requests: ``geofetch.patch_requests``.)"""
+    return request("patch", url, data=data, **kwargs)
+
+
+def delete(url: str, **kwargs: Any) -> Response:
+    """``requests.delete``; see :func:`request`."""
+    return request("delete", url, **kwargs)

@@ -1,0 +1,19 @@
+"""Cooperative HTTP under requests: connections that yield, shared by identity.
+
+In: requests' prepared requests, Profiles.  Out: requests' Responses.  Never: the order of a download, stores, records.
+
+    adapter     requests' side of it: identity, the gate
+    pools       the connections of the process, by hub and identity
+    connection  one connection: gevent sockets, one connect timeout for all of connecting
+    resolve     names into addresses without holding up the hub
+    tls         one SSLContext for what is the same in content
+    response    where a body ends
+    file        file:// through the same door
+"""
+
+from .adapter import FOREIGN, Adapter, OpenGate
+from .file import FileAdapter
+from .pools import shared
+from .response import BadFraming, Framing, framing
+
+__all__ = ["FOREIGN", "Adapter", "BadFraming", "FileAdapter", "Framing", "OpenGate", "framing", "shared"]

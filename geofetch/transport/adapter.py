@@ -1,0 +1,128 @@
+"""The adapter between requests and the shared pools: who a request is, and whether it may go now.
+
+In: a PreparedRequest, a Profile, a Gate.  Out: requests Responses.  Never: redirects, retries, what is done with the
+bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from requests import PreparedRequest, Response
+from requests.adapters import HTTPAdapter
+from requests.exceptions import InvalidProxyURL, InvalidURL
+from requests.utils import prepend_scheme_if_needed, select_proxy
+from urllib3.util import parse_url
+
+from ..spec import Gate, Profile, Ticket
+from . import pools
+from .tls import context_of, trust_of
+
+__all__ = ["FOREIGN", "Adapter", "OpenGate"]
+
+#: Set on a PreparedRequest that goes to another origin than its Profile was made for.
+FOREIGN = "geofetch_foreign"
+
+
+class OpenGate:
+    """A gate that lets everybody through."""
+
+    def enter(self, host: str, timeout_s: float | None = None) -> Ticket:
+        return _FREE
+
+    def narrowed(self, total: int | None = None, per_host: int | None = None) -> Gate:
+        return self
+
+
+class _Free:
+    def leave(self) -> None:
+        """Nothing was taken."""
+
+
+_FREE = _Free()
+
+
+class Adapter(HTTPAdapter):
+    """HTTP and HTTPS over connections that everybody with the same identity shares.
+
+    ``profile`` says who we are and whom we trust; ``gate`` who may hold a connection.  Closing the adapter closes
+    nothing: the connections are not its own.
+    """
+
+    __attrs__ = [  # noqa: RUF012 - requests declares it so
+        *HTTPAdapter.__attrs__,
+        "profile",
+    ]
+
+    def __init__(self, profile: Profile | None = None, gate: Gate | None = None) -> None:
+        self.profile = profile
+        self.gate: Gate = gate or OpenGate()
+        super().__init__()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.gate = OpenGate()
+        super().__setstate__(state)
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
+        # The pools are shared (pools.py); requests' own would be one more, and never used.
+        self._pool_connections, self._pool_maxsize, self._pool_block = connections, maxsize, block
+
+    @property
+    def poolmanager(self) -> Any:  # type: ignore[override]
+        return pools.shared().straight()
+
+    def close(self) -> None:
+        """Nothing: what is shared is not closed by one who leaves."""
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Nothing: the pool's SSLContext has it all, and reads no bundle again."""
+
+    def get_connection_with_tls_context(
+        self, request: PreparedRequest, verify: Any, proxies: dict[str, str] | None = None, cert: Any = None
+    ) -> Any:
+        url = request.url or ""
+        parts = urlsplit(url)
+        try:
+            host, port = parts.hostname, parts.port
+        except ValueError as exc:
+            raise InvalidURL(exc, request=request) from exc
+        kwargs: dict[str, Any] = {}
+        if parts.scheme == "https":
+            kwargs = self._tls(verify, cert, getattr(request, FOREIGN, False))
+        proxy = select_proxy(url, proxies)
+        manager = self._manager(proxy, verify) if proxy else pools.shared().straight()
+        return manager.connection_from_host(host, port, parts.scheme, pool_kwargs=kwargs)
+
+    def _tls(self, verify: Any, cert: Any, foreign: bool) -> dict[str, Any]:
+        trust, own, ca = trust_of(self.profile, verify, cert, foreign)
+        password = self.profile.key_password if self.profile is not None else None
+        return {"ssl_context": context_of(trust, own, ca, password), "assert_fingerprint": trust.fingerprint}
+
+    def _manager(self, proxy: str, verify: Any) -> Any:
+        proxy = prepend_scheme_if_needed(proxy, "http")
+        if proxy.lower().startswith("socks"):
+            return self.proxy_manager_for(proxy)
+        if not parse_url(proxy).host:
+            raise InvalidProxyURL("the proxy's URL has no host")
+        trust = context = None
+        if proxy.lower().startswith("https:"):
+            # The proxy is trusted by the same CA, but it is not shown our certificate, and the pin is not its own.
+            profile = Profile(ca=self.profile.ca, verify=self.profile.verify) if self.profile is not None else None
+            trust, _, ca = trust_of(profile, verify)
+            context = context_of(trust, None, ca)
+        return pools.shared().through(proxy, self.proxy_headers(proxy), trust, context)
+
+    def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
+        ticket = self.gate.enter(urlsplit(request.url or "").netloc.rpartition("@")[2].lower())
+        try:
+            response = super().send(request, *args, **kwargs)
+        except BaseException:
+            ticket.leave()
+            raise
+        conn: Any = getattr(response.raw, "_connection", None)
+        if conn is None or not hasattr(conn, "ticket"):
+            ticket.leave()
+        else:
+            conn.ticket = ticket
+        return response

@@ -1,0 +1,283 @@
+"""The connections of the whole process: shared by all who have the same identity, by nobody else.
+
+In: scheme, host, port, Trust, proxy.  Out: urllib3 pools that hand out connections.  Never: requests, redirects, caps
+(a Gate is asked by the adapter).
+
+A connection belongs to the hub (the native thread) that made it, and to the process: pools are kept by hub, and a
+forked child begins with none.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+from collections import OrderedDict
+from time import monotonic
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import gevent
+from urllib3 import PoolManager, ProxyManager
+from urllib3.connection import BaseSSLError, _wrap_proxy_error
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import MaxRetryError, ReadTimeoutError, SSLError
+from urllib3.util import Timeout
+from urllib3.util.connection import is_connection_dropped
+from urllib3.util.ssl_match_hostname import CertificateError
+
+from ..names import shown
+from . import resolve
+from .connection import PlainConnection, TLSConnection, went_stale
+
+__all__ = ["Shared", "forget", "shared"]
+
+#: Origins whose pools one hub keeps; far more than connections, so that a pool never goes before its connections do.
+ORIGINS = 10_000
+#: Seconds after which a connection that rests is closed rather than trusted to be still open.
+REST_S = 90.0
+#: Connections at rest in one hub, over all origins, at most (the top may set it from what descriptors allow).
+AT_REST = 256
+
+#: Methods that may be sent a second time (RFC 9110, 9.2.2).
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
+
+
+class Rest:
+    """Connections at rest, over all pools of a hub; the one that rests longest is closed first."""
+
+    def __init__(self) -> None:
+        self._since: OrderedDict[Any, float] = OrderedDict()
+
+    def enter(self, conn: Any) -> None:
+        now = monotonic()
+        self._since[conn] = now
+        while self._since:
+            oldest, since = next(iter(self._since.items()))
+            if len(self._since) <= AT_REST and since > now - REST_S:
+                return
+            del self._since[oldest]
+            oldest.close()
+
+    def leave(self, conn: Any) -> bool:
+        """Whether it rested here until now."""
+        return self._since.pop(conn, None) is not None
+
+    def clear(self) -> None:
+        """Forget all; their pools have closed them."""
+        self._since.clear()
+
+    def __len__(self) -> int:
+        return len(self._since)
+
+
+class Idle:
+    """The connections of one pool that rest, the latest on top: what urllib3 wants of a queue, without its blocking."""
+
+    def __init__(self, maxsize: int = 0) -> None:
+        self._stack: list[Any] = []
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        if item is not None:
+            self._stack.append(item)
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        try:
+            return self._stack.pop()
+        except IndexError:
+            raise queue.Empty from None
+
+    def qsize(self) -> int:
+        return len(self._stack)
+
+
+class _SharedPool(HTTPConnectionPool):
+    """A urllib3 pool that never throws a good connection away, and never keeps a doubtful one."""
+
+    QueueCls: Any = Idle
+    rest: Rest
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        while True:
+            try:
+                conn = self.pool.get(block=False)  # type: ignore[union-attr]
+            except (queue.Empty, AttributeError):
+                return self._new_conn()
+            rested = self.rest.leave(conn)
+            if rested and conn.hub is gevent.get_hub() and not is_connection_dropped(conn):
+                return conn
+            conn.close()
+
+    def _put_conn(self, conn: Any) -> None:
+        if conn is None:
+            return
+        conn.rested()
+        if self.pool is None or conn.is_closed or not conn.trustworthy or conn.hub is not gevent.get_hub():
+            conn.close()
+            return
+        self.pool.put(conn)
+        self.rest.enter(conn)
+
+    def urlopen(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().urlopen(method, url, *args, **kwargs)
+        except MaxRetryError as exc:
+            # Its text holds the whole URL, and with it whatever secret the query holds.
+            raise MaxRetryError(self, shown(url), exc.reason) from exc.reason
+
+    def _make_request(
+        self,
+        conn: Any,
+        method: str,
+        url: str,
+        body: Any = None,
+        headers: Any = None,
+        retries: Any = None,
+        timeout: Any = None,
+        chunked: bool = False,
+        response_conn: Any = None,
+        preload_content: bool = True,
+        decode_content: bool = True,
+        enforce_content_length: bool = True,
+    ) -> Any:
+        self.num_requests += 1
+        patience = self._get_timeout(timeout)
+        again = conn.served > 0 and not conn.is_closed and method in IDEMPOTENT and isinstance(body, bytes | str | None)
+        tunnelled = conn.proxy_is_tunneling
+        options = (preload_content, decode_content, enforce_content_length)
+        try:
+            response = self._asked(conn, method, url, body, headers, chunked, patience, options)
+        except Exception as exc:
+            if not (again and went_stale(exc)):
+                raise
+            # The server closed a kept connection just as it was used: no byte of an answer came, so one more try on a
+            # new connection asks nothing twice.
+            conn.close()
+            if tunnelled:  # close() forgot the tunnel, and without it the request would go to the proxy itself
+                self._prepare_proxy(conn)
+            response = self._asked(conn, method, url, body, headers, chunked, patience, options)
+        response.retries = retries
+        response._connection = response_conn
+        response._pool = self
+        return response
+
+    def _asked(
+        self,
+        conn: Any,
+        method: str,
+        url: str,
+        body: Any,
+        headers: Any,
+        chunked: bool,
+        patience: Timeout,
+        options: tuple[bool, bool, bool],
+    ) -> Any:
+        patience = patience.clone()
+        patience.start_connect()
+        conn.timeout = Timeout.resolve_default_timeout(patience.connect_timeout)
+        self._connected(conn)
+        preload, decode, enforce = options
+        try:
+            conn.request(method, url, body=body, headers=headers, chunked=chunked)
+        except (BrokenPipeError, ConnectionResetError):
+            # A server may answer, and close, before it has read the whole request: the answer counts. On a kept
+            # connection there is none.
+            if conn.served and not body:
+                raise
+        read_s = patience.read_timeout
+        if conn.is_closed:
+            raise ConnectionResetError("the connection closed while the request was sent")
+        conn.timeout = Timeout.resolve_default_timeout(read_s)
+        try:
+            return conn.answered(method, url, preload, decode, enforce)
+        except TimeoutError as exc:
+            raise ReadTimeoutError(self, shown(url), f"no answer within {read_s} s") from exc
+
+    def _connected(self, conn: Any) -> None:
+        """Connect before the request, so that what fails here fails as the proxy's error where it is the proxy's."""
+        try:
+            self._validate_conn(conn)
+        except Exception as exc:
+            raised: Exception = SSLError(exc) if isinstance(exc, BaseSSLError | CertificateError) else exc
+            if conn.proxy and not conn.has_connected_to_proxy:
+                raised = _wrap_proxy_error(raised, conn.proxy.scheme)
+            raise raised from exc
+
+
+class PlainPool(_SharedPool):
+    """Connections to one http origin, or to a proxy that forwards."""
+
+    ConnectionCls: Any = PlainConnection
+
+    def _validate_conn(self, conn: Any) -> None:
+        if conn.is_closed:
+            conn.connect()
+
+
+class TLSPool(_SharedPool, HTTPSConnectionPool):
+    """Connections to one https origin under one Trust."""
+
+    ConnectionCls: Any = TLSConnection
+
+
+class Shared:
+    """The pools of one hub: straight to origins, and through each proxy."""
+
+    def __init__(self) -> None:
+        self.rest = Rest()
+        self._pid = os.getpid()
+        self._managers: dict[Any, PoolManager] = {None: self._ours(PoolManager(ORIGINS))}
+
+    def _ours(self, manager: Any) -> Any:
+        pool_classes = {"http": PlainPool, "https": TLSPool}
+        manager.pool_classes_by_scheme = {
+            scheme: type(kind.__name__, (kind,), {"rest": self.rest}) for scheme, kind in pool_classes.items()
+        }
+        return manager
+
+    def straight(self) -> PoolManager:
+        """The pools that go to origins themselves."""
+        return self._managers[None]
+
+    def through(self, proxy: str, headers: dict[str, str], trust: Any, context: Any) -> PoolManager:
+        """The pools that go through a proxy; its credentials and its TLS are part of their identity."""
+        key = proxy, tuple(sorted(headers.items())), trust
+        found = self._managers.get(key)
+        if found is None:
+            manager = ProxyManager(proxy, num_pools=ORIGINS, proxy_headers=headers, proxy_ssl_context=context)
+            found = self._managers[key] = self._ours(manager)
+        return found
+
+    def connections(self) -> int:
+        """Connections at rest now, over all pools."""
+        return len(self.rest)
+
+    def close(self) -> None:
+        """Close every connection at rest."""
+        for manager in self._managers.values():
+            manager.clear()
+        self.rest.clear()
+
+
+_by_hub: WeakKeyDictionary[Any, Shared] = WeakKeyDictionary()
+
+
+def shared() -> Shared:
+    """The pools of this hub in this process."""
+    hub = gevent.get_hub()
+    found = _by_hub.get(hub)
+    if found is None:
+        found = _by_hub[hub] = Shared()
+    return found
+
+
+def forget() -> None:
+    """Begin with no connections and no names: what a forked child does; the parent's sockets stay the parent's."""
+    global _by_hub
+    # The old pools are dropped without a close: a TLS close would speak on a socket that the parent still uses.
+    _forgotten.append(_by_hub)
+    _by_hub = WeakKeyDictionary()
+    resolve.forget()
+
+
+_forgotten: list[Any] = []
+os.register_at_fork(after_in_child=forget)

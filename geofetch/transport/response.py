@@ -1,0 +1,106 @@
+"""How a message is framed, and a parser of http.client's that reads past interim answers and sees what is left over.
+
+In: a head; bytes.  Out: a Framing, or BadFraming; http.client responses.  Never: what the status means to a download.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+__all__ = ["Answer", "BadFraming", "Framing", "framing"]
+
+#: Interim answers (1xx) read past before a server is given up.
+INTERIM = 16
+
+
+class BadFraming(http.client.HTTPException):
+    """A head whose framing headers do not say where the body ends, or say it twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """Where a body ends: after ``length`` bytes, with its last chunk, or with the connection."""
+
+    kind: Literal["length", "chunked", "close"]
+    length: int | None = None
+    #: False where nothing may follow on the connection (RFC 9112, 6.3: Transfer-Encoding beside Content-Length).
+    reusable: bool = True
+
+
+def framing(method: str, status: int, headers: Iterable[tuple[str, str]]) -> Framing:
+    """The framing of a response (RFC 9112, 6.3), strictly: what is ambiguous raises BadFraming.
+
+    ``headers`` are all fields in order, doubled ones as often as they came.
+    """
+    lengths: list[str] = []
+    codings: list[str] = []
+    for name, value in headers:
+        lowered = name.lower()
+        if lowered == "content-length":
+            lengths += value.split(",")
+        elif lowered == "transfer-encoding":
+            codings += value.split(",")
+    if method == "HEAD" or status in (204, 304) or 100 <= status < 200:
+        return Framing("length", 0)
+    if codings:
+        if [coding.strip().lower() for coding in codings] != ["chunked"]:
+            raise BadFraming(f"Transfer-Encoding {', '.join(codings)!r} is not 'chunked' alone")
+        return Framing("chunked", reusable=not lengths)
+    if lengths:
+        return Framing("length", _length(lengths))
+    return Framing("close", reusable=False)
+
+
+def _length(values: list[str]) -> int:
+    told = {value.strip() for value in values}
+    if len(told) != 1:
+        raise BadFraming(f"Content-Length is told as {', '.join(sorted(told))}")
+    text = told.pop()
+    # RFC 9110, 8.6: digits and nothing else; int() would take '+5', '1_0' and '-1' as well.
+    if not (text.isascii() and text.isdigit()):
+        raise BadFraming(f"Content-Length {text[:40]!r} is no number")
+    return int(text)
+
+
+class Answer(http.client.HTTPResponse):
+    """http.client's response, made fit: 102 and 103 are no answers yet, and bytes after the end are noticed."""
+
+    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self._sock = sock
+        #: Whether the server sent more than its answer: the connection cannot be trusted any more.
+        self.surplus = False
+
+    def _read_status(self) -> tuple[str, int, str]:
+        # begin() itself skips 100 alone, without end; 103 with an empty body would be a "successful" empty file.
+        for _ in range(INTERIM + 1):
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if not 100 <= status < 200 or status == 101:
+                return version, status, reason
+            http.client._read_headers(self.fp)  # type: ignore[attr-defined]
+        raise http.client.BadStatusLine(f"more than {INTERIM} interim answers")
+
+    def _close_conn(self) -> None:
+        if self.length == 0 or self.chunked:
+            self.surplus = self._left_over()
+        self._sock = None
+        super()._close_conn()  # type: ignore[misc]
+
+    def _left_over(self) -> bool:
+        """Whether bytes came that nobody asked for; a look without waiting."""
+        fp: Any = self.fp
+        if not isinstance(fp, io.BufferedReader) or self._sock is None:
+            return False
+        patience = self._sock.gettimeout()
+        try:
+            self._sock.settimeout(0.0)
+            return bool(fp.peek(1))
+        except (OSError, ValueError):
+            return False
+        finally:
+            if self._sock.fileno() >= 0:
+                self._sock.settimeout(patience)

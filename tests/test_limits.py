@@ -1,0 +1,158 @@
+"""Who may go now: caps hold, nobody waits for a host that is full, a kill gives its place back."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from contextvars import copy_context
+
+import gevent
+import pytest
+from gevent.event import Event
+
+from geofetch import limits
+from geofetch.errors import DeadlineExceeded, SpecError
+from geofetch.limits import Slots
+
+
+def test_no_cap_is_passed_whatever_is_killed() -> None:
+    root = Slots(4)
+    narrow, wide = root.narrowed(3, 2), root.narrowed(9)
+    most: Counter[str] = Counter()
+
+    def work(slots: Slots, host: str) -> None:
+        with slots.take(host).held():
+            most["root"] = max(most["root"], root.used)
+            most["narrow"] = max(most["narrow"], narrow.used)
+            most["host"] = max(most["host"], *narrow.used_by.values(), 0)
+            gevent.sleep(0.001)
+
+    dice = random.Random(5)
+    jobs = [gevent.spawn(work, dice.choice((narrow, wide)), f"h{dice.randint(0, 2)}") for _ in range(300)]
+    for job in dice.sample(jobs, 80):
+        gevent.sleep(0)
+        job.kill(block=False)
+    gevent.joinall(jobs, raise_error=False)
+    assert (most["root"], most["narrow"], most["host"]) == (4, 3, 2)
+    assert (root.used, narrow.used, wide.used, root.used_by) == (0, 0, 0, {})
+
+
+def test_a_full_host_holds_up_nobody_else() -> None:
+    slots = Slots(3, per_host=1)
+    held = slots.take("full")
+    waiting = [gevent.spawn(slots.take, "full") for _ in range(5)]
+    gevent.sleep(0)
+    slots.take("other", timeout_s=5).leave()
+    held.leave()
+    for job in waiting:
+        job.get(timeout=5).leave()
+    assert slots.used == 0
+
+
+def test_waiting_ends_in_time_and_takes_nothing() -> None:
+    slots = Slots(1)
+    held = slots.take("h")
+    with pytest.raises(TimeoutError, match="no free connection to h"):
+        slots.take("h", timeout_s=0.01)
+    held.leave()
+    held.leave()
+    assert slots.used == 0
+    slots.take("h", timeout_s=0.01).leave()
+
+
+def test_a_hook_borrows_its_own_downloads_slot() -> None:
+    slots = Slots(1)
+    with gevent.Timeout(5), slots.take("a").held():
+        own = slots.enter("a")
+        with slots.take("b").held(), slots.narrowed(5).take("c").held():
+            assert slots.used == 1
+        own.leave()
+    assert slots.used == 0
+
+
+def test_a_slot_lends_itself_to_one_hook_at_a_time() -> None:
+    slots = Slots(1)
+    running = most = 0
+
+    def fetches() -> None:
+        nonlocal running, most
+        with slots.take("b").held():
+            running += 1
+            most = max(most, running)
+            gevent.sleep(0)
+            running -= 1
+
+    with gevent.Timeout(5), slots.take("a").held():
+        own = slots.enter("a")
+        hooks = [gevent.Greenlet(fetches) for _ in range(5)]
+        for hook in hooks:
+            hook.gr_context = copy_context()
+            hook.start()
+        gevent.joinall(hooks, raise_error=True)
+        own.leave()
+    assert (most, slots.used) == (1, 0)
+
+
+def test_a_redirect_moves_the_slot_without_holding_two_hosts() -> None:
+    slots = Slots(2, per_host=1)
+    one, two = slots.take("a"), slots.take("b")
+    with gevent.Timeout(5):
+        moving = gevent.spawn(one.move, "b")
+        gevent.sleep(0)
+        two.move("a")
+        moving.get()
+    assert (one.host, two.host, slots.used_by) == ("b", "a", {"a": 1, "b": 1})
+
+
+def test_another_threads_hub_shares_the_caps() -> None:
+    slots = Slots(1)
+    held = slots.take("h")
+    pool = gevent.get_hub().threadpool
+    elsewhere = pool.spawn(lambda: slots.take("h", timeout_s=10).leave())
+    gevent.sleep(0.01)
+    assert not elsewhere.ready()
+    held.leave()
+    elsewhere.get(timeout=10)
+    assert slots.used == 0
+
+
+def test_configure_narrows_the_process_but_never_past_the_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "process", Slots(limits.descriptors_for_connections()))
+    limits.configure(max_connections=10**9)
+    assert limits.process.total == limits.descriptors_for_connections()
+    limits.configure(max_connections=7, per_host=3)
+    assert (limits.process.total, limits.process.per_host) == (7, 3)
+    limits.configure()
+    assert (limits.process.total, limits.process.per_host) == (7, 3)
+    with pytest.raises(SpecError, match="max_connections is a whole number from 1, not 0"):
+        limits.configure(max_connections=0)
+
+
+def test_a_wider_cap_lets_those_who_wait_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "process", Slots(1))
+    limits.process.take("h")
+    waiting = gevent.spawn(limits.process.take, "h")
+    gevent.sleep(0)
+    limits.configure(max_connections=2)
+    assert waiting.get(timeout=5).host == "h"
+
+
+def test_a_deadline_is_no_exception_until_it_is_outside() -> None:
+    swallowed = Event()
+    with pytest.raises(DeadlineExceeded, match="over"), limits.deadline(0.01, DeadlineExceeded("over")):
+        try:
+            gevent.sleep(60)
+        except Exception:
+            swallowed.set()
+    assert not swallowed.is_set()
+
+
+def test_a_deadline_leaves_anothers_timeout_alone() -> None:
+    with gevent.Timeout(0.01) as theirs:
+        try:
+            with limits.deadline(60, DeadlineExceeded("ours")):
+                gevent.sleep(60)
+        except gevent.Timeout as seen:
+            assert seen is theirs
+            return
+    pytest.fail("the timeout was eaten")
