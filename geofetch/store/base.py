@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
+from ..digest import Digest
 from ..events import Attempt, Found, Head, Kept, Recall
-from ..spec import Digest, Spec
+from ..spec import Spec
 
 __all__ = ["Part", "Store", "StoreStage"]
 
@@ -22,10 +23,17 @@ class Part(Protocol):
         """Append these bytes; called in order, perhaps on a native thread, never by two at once."""
 
     def publish(self, digests: Mapping[str, Digest]) -> tuple[Any, Kept | None]:
-        """Give it its final name, at once and whole; its location, and how records know it.  Called on the hub, may wait."""
+        """Give it its final name, at once and whole; its location, and how records know it (None: not at all).
+
+        Called on the hub, may wait, and at most once: after a refusal the part is discarded.  Whoever is killed in here
+        finds it published whole, or not at all.
+        """
 
     def discard(self) -> None:
-        """Leave nothing of it.  Called on the hub, at any time before ``publish`` returned; a second time does nothing."""
+        """Leave nothing of it; nothing is done once it is published, or the second time.
+
+        Called on the hub, at any time: a write that is under way on a native thread is waited for.
+        """
 
 
 @runtime_checkable
@@ -96,11 +104,13 @@ class StoreStage:
             part.write(view)
 
         def on_accepted() -> None:
+            nonlocal part
             assert part is not None
             attempt.location, attempt.kept = part.publish(attempt.digests)
+            part = None  # what fails from here on (a record, a hook) never unpublishes
 
         def on_failed(error: BaseException) -> None:
-            if part is not None and attempt.location is None:
+            if part is not None:
                 part.discard()
 
         return {"headers": on_headers, "chunk": on_chunk, "accepted": on_accepted, "failed": on_failed}

@@ -1,0 +1,90 @@
+"""Work that blocks, done off the hub.  In: a plain function and its arguments.  Out: what it returns or raises.
+
+Its threads are the stores' own: the hub's pool stays the resolver's.  Reading (digests of files that are there) and
+syncing have separate threads, so that publishing never queues behind the hashing of something large.
+Never: a lock or a queue between threads; results come back through the pool's AsyncResult.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import gevent
+from gevent.threadpool import ThreadPool
+
+__all__ = ["READ", "SYNC", "call", "settle", "settle_all"]
+
+READ = "read"
+SYNC = "sync"
+#: Threads of each kind.  fsync waits for the disk, not for a processor: four join in one commit of its journal.
+THREADS = 4
+
+T = TypeVar("T")
+
+
+def call(work: Callable[..., T], *args: Any, kind: str = READ) -> T:
+    """The result of ``work(*args)`` on a native thread.  Whoever is killed meanwhile leaves it running."""
+    done, error = _spawn(kind, work, args).get()
+    if error is not None:
+        raise error
+    return done  # type: ignore[no-any-return]
+
+
+def settle(work: Callable[..., T], *args: Any, kind: str = SYNC) -> T:
+    """As ``call``, but a kill is raised only when the work is over: nothing of it happens behind the caller's back."""
+    (outcome,) = settle_all(work, [args], kind=kind)
+    return outcome
+
+
+def settle_all(work: Callable[..., T], each: Iterable[tuple[Any, ...]], kind: str = SYNC) -> list[T]:
+    """``work`` for every tuple of arguments, on several threads at once; returns, or raises, when all are over."""
+    results: list[Any] = []
+    killed: BaseException | None = None
+    for args in each:
+        try:
+            results.append(_spawn(kind, work, args))
+        except BaseException as exc:  # a kill while all threads were taken: this one and the rest have not begun
+            killed = exc
+            break
+    for result in results:
+        killed = _waited(result, killed)
+    if killed is not None:
+        raise killed
+    outcomes = [result.get() for result in results]
+    for _, error in outcomes:
+        if error is not None:
+            raise error
+    return [done for done, _ in outcomes]
+
+
+def _waited(result: Any, killed: BaseException | None) -> BaseException | None:
+    while not result.ready():
+        try:
+            result.wait()
+        except BaseException as exc:  # killed, perhaps again: the thread still works with what the caller owns
+            killed = killed or exc
+    return killed
+
+
+def _spawn(kind: str, work: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    return _pool(kind).spawn(_outcome, work, args)
+
+
+def _outcome(work: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, BaseException | None]:
+    # An exception that leaves a thread's function is also printed by the hub: it travels as a value instead.
+    try:
+        return work(*args), None
+    except BaseException as exc:
+        return None, exc
+
+
+def _pool(kind: str) -> ThreadPool:
+    # A pool belongs to a hub and to a process.  It hangs on the hub: a table of hubs here would keep them all alive.
+    hub = gevent.get_hub()
+    pools = hub.__dict__.setdefault("_geofetch_store_pools", {})
+    found = pools.get((os.getpid(), kind))
+    if found is None:
+        found = pools[os.getpid(), kind] = ThreadPool(THREADS, hub=hub)
+    return found

@@ -1,0 +1,205 @@
+"""Who is at work on a root, and what dead processes left there.
+
+In: a root, or one target in a folder.  Out: parts of dead processes removed, those of living ones left alone.
+A part is locked (flock) as long as it is open, and so is the marker ``.geofetch/running-…`` that a store puts into its
+root before its first part and removes at its end.  Only where a marker is left that nobody holds did a process die, and
+only then is the tree walked.  The system drops the locks of whoever dies, however it dies.
+Never: what another user left, what cannot be locked (a file system without locks), a wait for a lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import stat
+import weakref
+import zlib
+from collections.abc import Iterator
+
+from ..names import OURS, PART_PREFIX
+
+__all__ = ["Running", "dead_markers", "locked", "part_prefix", "sweep", "sweep_target", "token"]
+
+log = logging.getLogger(__name__)
+
+MARKER = "running-"
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF})
+
+
+def token() -> str:
+    """A name that nobody can guess and plant."""
+    return os.urandom(8).hex()
+
+
+def part_prefix(name: str) -> str:
+    """How the parts of a file of this name begin: short however long the name is, and the same in every process."""
+    # A checksum is enough: two names that share one share at worst the sweeping of what is dead anyway.
+    return f"{PART_PREFIX}{zlib.crc32(name.encode('utf-8', 'surrogateescape')):08x}-"
+
+
+def locked(fd: int) -> bool | None:
+    """Whether this file is ours now; None where the file system knows no locks."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as exc:
+        if exc.errno in _NO_LOCKS:
+            return None
+        raise
+    return True
+
+
+class Running:
+    """This process at work on one root: the parts it has open, and the marker that says so to others.
+
+    ``home`` is the root's ``.geofetch``; None: no marker, for a target that is one file.
+    """
+
+    def __init__(self, home: str | None) -> None:
+        self.home = home
+        self.pid = os.getpid()
+        #: The paths of the parts that are open.
+        self.live: dict[str, None] = {}
+        self._marker: dict[str, int] = {}
+        # Also run at the interpreter's end, for whoever closes nothing: a part left by a clean exit is nobody's later.
+        self._end = weakref.finalize(self, _ended, self.pid, home, self.live, self._marker)
+
+    def announce(self) -> None:
+        """Put the marker there, if it is not yet."""
+        if self.home is None or self._marker:
+            return
+        path, fd = _new_marker(self.home)
+        self._marker[path] = fd
+
+    def retired(self) -> bool:
+        """Remove the marker, unless parts are still open: it then stays until the process ends, and this is False."""
+        if self.live:
+            return False
+        self._end()
+        return True
+
+
+def _new_marker(home: str) -> tuple[str, int]:
+    for _ in range(100):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(home)
+        path = f"{home}/{MARKER}{token()}"
+        try:
+            fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:  # another store ended just now, and took the empty folder along
+            continue
+        # A sweep that came between these two lines took it for a dead one: then it is gone, or about to be.
+        if locked(fd) is not False and os.fstat(fd).st_nlink:
+            return path, fd
+        os.close(fd)
+    raise FileNotFoundError(errno.ENOENT, "the folder vanishes whenever it is made", home)
+
+
+def _ended(pid: int, home: str | None, live: dict[str, None], marker: dict[str, int]) -> None:
+    if os.getpid() != pid:  # a fork's child: all of this is its parent's
+        return
+    for path in [*live, *marker]:
+        try:
+            os.unlink(path)
+        except OSError as exc:
+            log.debug("left at the end: %s: %s", path, exc)
+    for fd in marker.values():
+        os.close(fd)
+    live.clear()
+    if marker and home is not None:
+        marker.clear()
+        with contextlib.suppress(OSError):  # not empty: records, a quarantine, another process
+            os.rmdir(home)
+
+
+def dead_markers(home: str) -> list[tuple[str, int]]:
+    """The markers of dead processes, each with the descriptor that locks it now; cheap where there are none."""
+    try:
+        with os.scandir(home) as entries:
+            names = [entry.name for entry in entries if entry.name.startswith(MARKER)]
+    except OSError:
+        return []
+    found = ((path, _held(path)) for path in (f"{home}/{name}" for name in names))
+    return [(path, fd) for path, fd in found if fd is not None]
+
+
+def sweep(root: str, markers: list[tuple[str, int]]) -> None:
+    """Remove every part below the root that no living process holds, then the markers.  Blocks, for a native thread."""
+    try:
+        for path in _parts_below(root):
+            _remove_dead(path)
+        for path, _ in markers:
+            _unlink(path)
+    finally:
+        for _, fd in markers:
+            os.close(fd)
+
+
+def sweep_target(folder: str, name: str) -> None:
+    """Remove what dead processes left beside one target.  Blocks, for a native thread."""
+    prefix = part_prefix(name)
+    try:
+        names = os.listdir(folder)
+    except OSError:  # the folder is not there: nothing was left in it
+        return
+    for found in names:
+        if found.startswith(prefix):
+            _remove_dead(f"{folder}/{found}")
+
+
+def _parts_below(root: str) -> Iterator[str]:
+    folders = [root]
+    while folders:
+        folder = folders.pop()
+        try:
+            entries = [(entry.name, entry.path, entry.is_dir(follow_symlinks=False)) for entry in os.scandir(folder)]
+        except OSError as exc:
+            log.warning("parts of an earlier run may be left in %s: %s", folder, exc)
+            continue
+        for name, path, is_folder in entries:
+            if name.startswith(PART_PREFIX):
+                yield path
+            elif is_folder and not (folder == root and name == OURS):
+                folders.append(path)
+
+
+def _remove_dead(path: str) -> None:
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return
+    if stat.S_ISLNK(mode):
+        # A link under way to its name lives for microseconds; whose link is taken makes it again (layouts.py).
+        _unlink(path)
+        return
+    fd = _held(path)
+    if fd is not None:
+        _unlink(path)
+        os.close(fd)
+
+
+def _held(path: str) -> int | None:
+    """A descriptor that locks what a dead process of this user left; None if it is alive, foreign or no file."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        seen = os.fstat(fd)
+        if stat.S_ISREG(seen.st_mode) and seen.st_uid == os.geteuid() and locked(fd):
+            return fd
+    except OSError as exc:
+        log.debug("not swept: %s: %s", path, exc)
+    os.close(fd)
+    return None
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError as exc:
+        log.warning("left by an earlier run, and still there: %s: %s", path, exc)

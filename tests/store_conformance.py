@@ -1,0 +1,288 @@
+"""What every store promises, as tests.  In: a StoreKind, as the fixture ``kind``.  Out: pass or fail.
+
+A plugin's store is held against it by a subclass in its own test file:
+
+    class TestMyStore(HandsOver, Keeps):
+        @pytest.fixture
+        def kind(self) -> StoreKind:
+            return StoreKind(lambda folder: MyStore(folder), lambda store, location: location.read_bytes())
+
+``HandsOver`` is for every store; ``Keeps`` for one that finds again what it stored.
+Never: what only one store promises.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from geofetch.digest import Digest
+from geofetch.errors import StoreError
+from geofetch.events import Attempt, Head, Kept
+from geofetch.spec import Spec
+from geofetch.store.base import Part, Store
+
+URL = "http://127.0.0.1:9/pool/a.bin"
+PATH = "pool/a.bin"
+HEAD = Head(status=200, headers={}, length=None, framed=True, encoding="", url=URL)
+
+
+@dataclass(frozen=True)
+class StoreKind:
+    """One store to be tried: how it is made in an empty folder, and how a location is read.
+
+    ``many``: files of different paths lie side by side.
+    """
+
+    make: Callable[[Path], Any]
+    read: Callable[[Any, Any], bytes]
+    many: bool = True
+
+
+def attempt(path: str = PATH, **wanted: Any) -> Attempt:
+    """A try of a spec that goes to this path."""
+    spec = Spec(URL, path=path, **wanted)
+    return Attempt(spec, spec.source)
+
+
+def digests_of(content: bytes, *names: str) -> dict[str, Digest]:
+    """The digests of these bytes, by name of the algorithm; SHA-256 if none is named."""
+    return {name: Digest(name, hashlib.new(name, content).digest()) for name in names or ("sha256",)}
+
+
+def written(store: Store, content: bytes, path: str = PATH, pieces: int = 1) -> Part:
+    """A part that holds these bytes, written in this many pieces."""
+    part = store.begin(attempt(path), HEAD)
+    step = -(-len(content) // pieces) or 1
+    for start in range(0, len(content), step):
+        part.write(memoryview(content)[start : start + step])
+    return part
+
+
+def put(store: Store, content: bytes, path: str = PATH) -> tuple[Any, Kept | None]:
+    """These bytes, published under this path."""
+    return written(store, content, path).publish(digests_of(content))
+
+
+def descriptors() -> set[tuple[str, str]]:
+    """This process's open descriptors, and what each one is."""
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found.add((name, os.readlink(f"/proc/self/fd/{name}")))
+        except FileNotFoundError:  # the one that listed this folder
+            continue
+    return found
+
+
+class _Tried:
+    @pytest.fixture
+    def store(self, kind: StoreKind, tmp_path: Path) -> Iterator[Any]:
+        (tmp_path / "store").mkdir()
+        store = kind.make(tmp_path / "store")
+        store.ready()
+        yield store
+        store.close()
+
+
+class HandsOver(_Tried):
+    """From bytes to a whole file."""
+
+    def test_it_is_a_store(self, store: Any) -> None:
+        assert isinstance(store, Store)
+        assert isinstance(store.name, str)
+        assert store.address is None or store.address in hashlib.algorithms_available
+
+    @pytest.mark.parametrize(
+        ("content", "pieces"),
+        [
+            pytest.param(b"", 1, id="empty"),
+            pytest.param(b"x", 1, id="one-byte"),
+            pytest.param(os.urandom(9216), 1, id="one-piece"),
+            pytest.param(os.urandom(300_007), 300, id="many-pieces"),
+            pytest.param(os.urandom(5 << 20), 40, id="large"),
+        ],
+    )
+    def test_what_is_published_is_what_was_written(
+        self, store: Any, kind: StoreKind, content: bytes, pieces: int
+    ) -> None:
+        location, kept = written(store, content, pieces=pieces).publish(digests_of(content))
+        assert kind.read(store, location) == content
+        assert kept is None or (kept.store, kept.size) == (store.name, len(content))
+        assert (kept is None) == (store.name == "")
+
+    def test_a_second_publish_is_refused(self, store: Any, kind: StoreKind) -> None:
+        part = written(store, b"once")
+        location, _ = part.publish(digests_of(b"once"))
+        assert kind.read(store, location) == b"once"
+        with pytest.raises(StoreError, match="published"):
+            part.publish(digests_of(b"once"))
+
+    def test_nothing_is_written_after_the_end(self, store: Any, kind: StoreKind) -> None:
+        published, discarded = written(store, b"one"), written(store, b"other")
+        location, _ = published.publish(digests_of(b"one"))
+        assert kind.read(store, location) == b"one"
+        discarded.discard()
+        for part in (published, discarded):
+            with pytest.raises(StoreError, match="already"):
+                part.write(memoryview(b"more"))
+        with pytest.raises(StoreError, match="already"):
+            discarded.publish(digests_of(b"other"))
+
+    def test_a_discard_after_the_publish_takes_nothing_back(self, store: Any, kind: StoreKind) -> None:
+        part = written(store, b"stays")
+        location, _ = part.publish(digests_of(b"stays"))
+        part.discard()
+        part.discard()
+        assert kind.read(store, location) == b"stays"
+
+    def test_a_failed_try_leaves_nothing_to_the_next_one(self, store: Any, kind: StoreKind) -> None:
+        failed = written(store, b"half of something else")
+        failed.discard()
+        failed.discard()
+        location, _ = put(store, b"whole")
+        assert kind.read(store, location) == b"whole"
+
+    def test_two_parts_of_one_key_are_both_whole_and_the_last_to_publish_stays(
+        self, store: Any, kind: StoreKind
+    ) -> None:
+        first, second = b"1" * 50_000, b"2" * 40_000
+        parts = [store.begin(attempt(), HEAD) for _ in range(2)]
+        for start in range(0, 50_000, 10_000):
+            for part, content in zip(parts, (first, second), strict=True):
+                part.write(memoryview(content)[start : start + 10_000])
+        for part, content in ((parts[1], second), (parts[0], first)):
+            location, _ = part.publish(digests_of(content))
+            assert kind.read(store, location) == content
+
+    def test_no_descriptor_and_no_file_is_left_over(self, kind: StoreKind, tmp_path: Path) -> None:
+        folder = tmp_path / "store"
+        folder.mkdir()
+        before = descriptors()
+        store = kind.make(folder)
+        store.ready()
+        written(store, b"x" * 100_000).discard()
+        written(store, b"").discard()
+        store.close()
+        store.close()
+        assert sorted(path for path in folder.rglob("*") if not path.is_dir()) == []
+        assert not (folder / ".geofetch").exists()
+        del store
+        assert {target for _, target in descriptors() - before if str(folder) in target} == set()
+
+
+class Keeps(_Tried):
+    """A store that finds again what it stored."""
+
+    def key(self, store: Any) -> str:
+        (key,) = store.keys()
+        return str(key)
+
+    def test_what_is_stored_is_found_by_its_key(self, store: Any) -> None:
+        _, kept = put(store, b"found again")
+        key = self.key(store)
+        with store.open(key) as file:
+            assert file.read() == b"found again"
+        seen = store.stat(key)
+        assert (seen.store, seen.key, seen.size) == (store.name, key, 11)
+        assert kept is None or kept == seen
+
+    def test_what_is_not_there_is_not_found(self, store: Any) -> None:
+        assert list(store.keys()) == []
+        assert store.stat("no/such") is None
+        for ask in (store.open, store.quarantine):
+            with pytest.raises(StoreError) as caught:
+                ask("no/such")
+            assert caught.value.errno == errno.ENOENT
+
+    def test_nothing_is_to_be_seen_before_the_publish(self, store: Any) -> None:
+        part = written(store, b"not yet")
+        assert list(store.keys()) == []
+        assert store.have(Spec(URL, path=PATH, size=7, digests=tuple(digests_of(b"not yet").values())), None) is None
+        part.discard()
+
+    def test_every_key_is_listed_once(self, store: Any, kind: StoreKind) -> None:
+        if kind.many:
+            for number in range(600):
+                put(store, b"%d" % number, f"d{number % 3}/e/{number}")
+            keys = list(store.keys())
+            assert len(keys) == 600
+            contents = set()
+            for key in keys:
+                with store.open(key) as file:
+                    contents.add(file.read())
+            assert contents == {b"%d" % number for number in range(600)}
+
+    def test_a_reader_keeps_the_old_bytes_while_new_ones_take_their_place(self, store: Any, kind: StoreKind) -> None:
+        put(store, b"old")
+        with store.open(self.key(store)) as file:
+            location, _ = put(store, b"newer")
+            assert file.read() == b"old"
+        assert kind.read(store, location) == b"newer"
+
+    @pytest.mark.parametrize(
+        ("wanted", "proof"),
+        [
+            pytest.param({"size": 4}, "size", id="size"),
+            pytest.param({"digests": [*digests_of(b"mine").values()]}, "digest", id="digest"),
+            pytest.param({"digests": [*digests_of(b"mine", "sha256", "md5").values()]}, "digest", id="two-digests"),
+            pytest.param({"size": 4, "digests": [*digests_of(b"mine").values()]}, "digest", id="both"),
+        ],
+    )
+    def test_what_is_there_and_right_is_had(
+        self, store: Any, kind: StoreKind, wanted: dict[str, Any], proof: str
+    ) -> None:
+        put(store, b"mine")
+        for reread in (False, True):
+            found = store.have(Spec(URL, path=PATH, **wanted), None, reread)
+            assert found is not None
+            assert (found.size, found.verified) == (4, proof)
+            assert kind.read(store, found.location) == b"mine"
+            assert (found.kept is None) == (store.name == "")
+            known = digests_of(b"mine", "sha256", "md5")
+            assert all(known[name] == digest for name, digest in found.digests.items())
+            assert {digest.algorithm for digest in wanted.get("digests", ())} <= set(found.digests)
+            assert store.address is None or store.address in found.digests
+
+    @pytest.mark.parametrize(
+        "wanted",
+        [
+            pytest.param({}, id="nothing-to-hold-it-against"),
+            pytest.param({"size": 0}, id="size-zero"),
+            pytest.param({"size": 5}, id="another-size"),
+            pytest.param({"digests": [*digests_of(b"theirs").values()]}, id="another-digest"),
+            pytest.param({"size": 4, "digests": [*digests_of(b"yours", "md5").values()]}, id="size-right-digest-wrong"),
+            pytest.param(
+                {"digests": [*digests_of(b"mine").values(), *digests_of(b"yours", "md5").values()]}, id="one-of-two"
+            ),
+        ],
+    )
+    def test_what_is_not_what_the_spec_wants_is_not_had(self, store: Any, wanted: dict[str, Any]) -> None:
+        put(store, b"mine")
+        assert store.have(Spec(URL, path=PATH, **wanted), None) is None
+        assert store.have(Spec(URL, path=PATH, **wanted), None, True) is None
+
+    def test_an_empty_file_is_a_file(self, store: Any) -> None:
+        put(store, b"")
+        found = store.have(Spec(URL, path=PATH, size=0), None)
+        assert found is not None
+        assert found.size == 0
+
+    def test_what_is_in_quarantine_is_stored_no_more(self, store: Any) -> None:
+        for content in (b"rotten", b"rotten"):  # the second one finds its name in quarantine taken
+            put(store, content)
+            store.quarantine(self.key(store))
+            assert list(store.keys()) == []
+            assert store.have(Spec(URL, path=PATH, size=6), None) is None
+
+    @pytest.mark.parametrize("key", ["../a", "/etc/passwd", "a/../../b", "", ".geofetch/units.db"])
+    def test_a_key_that_leads_elsewhere_gives_nothing(self, store: Any, key: str) -> None:
+        with pytest.raises((StoreError, ValueError)):
+            store.open(key)
