@@ -1,0 +1,19 @@
+"""What is remembered of every stored file, for years: where it is, how to prove it again, where it can come from.
+
+In: what a stage sees of an attempt.  Out: Units; unit files.  Never: a secret, or a word about a file no store keeps.
+
+    units        the Unit, a frozen value
+    recorder     Recorder: the stage, and the door to what is remembered
+    lane         one native thread, and the greenlets that wait for it
+    ledger       the database as that thread sees it
+    changes      what news makes of what was known: pure
+    rows reader  tables into rows and back; questions
+    models migrations database sql    the tables, their versions, where they are
+    unit_files   a unit as a JSON document
+"""
+
+from .lane import Pending
+from .recorder import Recorder
+from .units import Health, Unit
+
+__all__ = ["Health", "Pending", "Recorder", "Unit"]

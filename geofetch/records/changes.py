@@ -1,0 +1,339 @@
+"""What a batch of news makes of what was known: pure, from rows to rows.
+
+    Put      a file was published, or adopted: merged into what was known of it
+    Import   a unit file was read: takes the place of what was known
+    Mark     a stored file was held against its record: present, missing, corrupt, quarantined
+    Note     a source failed: its health alone
+
+In: rows as the database had them, news in the order it came.  Out: rows as they are to be.  Never: SQL, clocks, I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
+from typing import Any, TypeAlias
+
+from ..events import Kept, Proof
+from ..spec import Digest, Source, Spec
+from .units import (
+    FILE,
+    PROOFS,
+    Unit,
+    UnitState,
+    canonical,
+    file_key,
+    identity,
+    loses_query,
+    named,
+    place_of,
+    profile_name,
+)
+
+__all__ = ["Book", "Change", "Import", "Mark", "Note", "Put", "Row", "SourceFields"]
+
+#: priority, weight, secret_query, last_ok_at, last_failed_at, failures, last_error
+SourceFields: TypeAlias = tuple[int, int, bool, int | None, int | None, int, str | None]
+Place: TypeAlias = tuple[str, str]
+
+
+@dataclass(slots=True)
+class Row:
+    """A unit as the tables hold it; never changed, only replaced."""
+
+    identity: bytes
+    type: str
+    key: str
+    path: str
+    store: str
+    store_key: str
+    size: int
+    mtime_ns: int | None
+    inode: int | None
+    state: str
+    verified: str
+    metadata: str | None
+    stored_at: int
+    proven_at: int | None
+    scrubbed_at: int | None
+    scrub_result: str | None
+    digests: dict[str, tuple[bytes, bool]]
+    sources: dict[Place, SourceFields]
+    repositories: frozenset[str]
+    id: int | None = None
+
+    @property
+    def place(self) -> Place:
+        return self.store, self.store_key
+
+    @property
+    def stamp(self) -> tuple[int, int | None, int | None]:
+        """What the file system says of an unchanged file."""
+        return self.size, self.mtime_ns, self.inode
+
+    def but(self, **changes: Any) -> Row:
+        """A copy with these fields changed (dataclasses.replace takes four times as long)."""
+        row = Row(*_all_fields(self))
+        for name, value in changes.items():
+            setattr(row, name, value)
+        return row
+
+
+_all_fields = attrgetter(*(each.name for each in fields(Row)))
+
+
+class Book:
+    """The rows that a batch is about, by identity; ``loaded`` as they were, ``rows`` as they are to be."""
+
+    def __init__(self, loaded: Iterable[Row] = ()) -> None:
+        self.loaded: dict[bytes, Row] = {}
+        self.rows: dict[bytes, Row] = {}
+        self.stores: set[str] = set()
+        # By place, then by stamp: of many units with the same bytes in one place (an empty file, stored by digest)
+        # none is looked at that the news does not concern.
+        self._at: dict[Place, dict[tuple[Any, ...], set[bytes]]] = {}
+        self.learn(loaded)
+
+    def learn(self, loaded: Iterable[Row]) -> None:
+        """More rows as the tables have them."""
+        for row in loaded:
+            self.loaded[row.identity] = row
+            self.put(row)
+
+    def __getitem__(self, identity: bytes) -> Row | None:
+        return self.rows.get(identity)
+
+    def put(self, row: Row) -> None:
+        """This row, in place of what was known of it."""
+        old = self.rows.get(row.identity)
+        if old is not None and old.state == "present":
+            self._at[old.place][old.stamp].discard(row.identity)
+        self.rows[row.identity] = row
+        self.stores.add(row.store)
+        if row.state == "present":
+            self._at.setdefault(row.place, {}).setdefault(row.stamp, set()).add(row.identity)
+
+    def claim(self, row: Row) -> None:
+        """This row, whose file was just put in its place: whoever is said to be there with other bytes is not."""
+        here = self._at.get(row.place, {})
+        for stamp in [stamp for stamp in here if stamp != row.stamp]:
+            for other in here[stamp] - {row.identity}:
+                self.put(_displaced(self.rows[other], row))
+        self.put(row)
+
+
+def _displaced(row: Row, by: Row) -> Row:
+    """What is left of a row whose place another unit's file took: the same bytes anew, or nothing."""
+    if _same_content(row, by):
+        return row.but(size=by.size, mtime_ns=by.mtime_ns, inode=by.inode)
+    return row.but(state="missing", scrub_result="another unit's file took its place")
+
+
+def _same_content(old: Row, new: Row) -> bool | None:
+    """Whether both rows are about the same bytes; None where nothing tells."""
+    common = [old.digests[name][0] == new.digests[name][0] for name in new.digests if name in old.digests]
+    if common:
+        return all(common)
+    if old.size != new.size:
+        return False
+    if new.mtime_ns is not None and (old.place, old.stamp) == (new.place, new.stamp):
+        return True
+    return None
+
+
+@dataclass(slots=True)
+class Put:
+    """A file that was published (``source`` says where from) or adopted (``source`` is None)."""
+
+    spec: Spec
+    kept: Kept
+    digests: Mapping[str, Digest]
+    verified: Proof
+    source: Source | None
+    metadata: dict[str, str] | None
+    at: int
+    row: Row = field(init=False)
+
+    def prepare(self) -> None:
+        """Work out the row; raises for what no row can hold."""
+        spec, kept = self.spec, self.kept
+        kind, key = named(spec.unit, kept.store, spec.path)
+        text = canonical(key)
+        digests = {digest.algorithm: (digest.value, True) for digest in spec.digests}
+        for digest in self.digests.values():
+            digests.setdefault(digest.algorithm, (digest.value, False))
+        self.row = Row(
+            identity(kind, text),
+            kind,
+            text,
+            spec.path,
+            kept.store,
+            kept.key,
+            kept.size,
+            kept.mtime_ns,
+            kept.inode,
+            "present",
+            self.verified,
+            canonical(self.metadata) if self.metadata else None,
+            self.at,
+            self.at,
+            None,
+            None,
+            digests,
+            self._sources(),
+            frozenset((spec.repository,)) if spec.repository is not None else frozenset(),
+        )
+
+    def _sources(self) -> dict[Place, SourceFields]:
+        found: dict[Place, SourceFields] = {}
+        for one in self.spec.sources:
+            place = place_of(one, self.spec.profile)
+            ok_at = self.at if one is self.source else None
+            if place not in found or ok_at is not None:
+                told = found.get(place, (one.priority, one.weight, loses_query(one)))
+                found[place] = (*told[:3], ok_at, None, 0, None)
+        return found
+
+    def apply(self, book: Book) -> None:
+        old = book[self.row.identity]
+        book.claim(self.row if old is None else _merged(old, self.row, fetched=self.source is not None))
+
+
+def _merged(old: Row, new: Row, fetched: bool) -> Row:
+    same = _same_content(old, new)
+    row = new.but(id=old.id, repositories=old.repositories | new.repositories)
+    row.sources = _merged_sources(old, new, drop=same is False)
+    if not same:
+        return row
+    row.digests = dict(old.digests)
+    for name, (value, trusted) in new.digests.items():
+        row.digests[name] = (value, trusted or (name in old.digests and old.digests[name][1]))
+    row.verified = min(old.verified, new.verified, key=PROOFS.index)  # PROOFS: the strongest first
+    row.scrubbed_at, row.scrub_result = old.scrubbed_at, old.scrub_result
+    if not fetched:
+        row.metadata, row.stored_at = old.metadata, old.stored_at
+        if old.state == "present" and (old.place, old.stamp) == (new.place, new.stamp):
+            row.proven_at = old.proven_at  # known and unchanged: it was adopted unread
+    return row
+
+
+def _merged_sources(old: Row, new: Row, drop: bool) -> dict[Place, SourceFields]:
+    """The sources told now over those known; ``drop``: those that served another version are not kept."""
+    sources = {} if drop else dict(old.sources)
+    for place, told in new.sources.items():
+        known = old.sources.get(place)
+        if known is not None:
+            health = known[3:] if told[3] is None else (told[3], known[4], 0, None)
+            told = (*told[:3], *health)
+        sources[place] = told
+    return sources
+
+
+@dataclass(slots=True)
+class Import:
+    """A unit from elsewhere; what it says takes the place of what was known."""
+
+    unit: Unit
+    row: Row = field(init=False)
+
+    def prepare(self) -> None:
+        unit, text = self.unit, canonical(self.unit.key)
+        self.row = Row(
+            identity(unit.type, text),
+            unit.type,
+            text,
+            unit.path,
+            unit.store,
+            unit.store_key,
+            unit.size,
+            unit.mtime_ns,
+            unit.inode,
+            unit.state,
+            unit.verified,
+            None if unit.metadata is None else canonical(unit.metadata),
+            unit.stored_at,
+            unit.proven_at,
+            unit.scrubbed_at,
+            unit.scrub_result,
+            {digest.algorithm: (digest.value, digest.algorithm in unit.trusted) for digest in unit.digests},
+            {place_of(one): _told(one, health) for one, health in zip(unit.sources, unit.health, strict=True)},
+            frozenset(unit.repositories),
+        )
+
+    def apply(self, book: Book) -> None:
+        old = book[self.row.identity]
+        book.put(self.row.but(id=None if old is None else old.id))
+
+
+def _told(source: Source, health: Any) -> SourceFields:
+    known = (health.last_ok_at, health.last_failed_at, health.failures, health.last_error)
+    return source.priority, source.weight, loses_query(source), *known
+
+
+@dataclass(slots=True)
+class Mark:
+    """What was found when a stored file was held against ``unit``; says whether it was still that file."""
+
+    unit: Unit
+    state: UnitState
+    result: str | None
+    kept: Kept | None
+    digests: tuple[Digest, ...]
+    at: int
+    identity: bytes = field(init=False)
+
+    def prepare(self) -> None:
+        self.identity = identity(self.unit.type, canonical(self.unit.key))
+
+    def apply(self, book: Book) -> bool:
+        old, was = book[self.identity], self.unit
+        if old is None or (old.place, old.stamp) != ((was.store, was.store_key), (was.size, was.mtime_ns, was.inode)):
+            return False  # replaced since it was looked at: what was found is not about this file
+        row = old.but(state=self.state, scrubbed_at=self.at, scrub_result=self.result, digests=dict(old.digests))
+        if self.state == "present":
+            row.proven_at = self.at
+        if self.kept is not None:
+            row.store, row.store_key = self.kept.store, self.kept.key
+            row.size, row.mtime_ns, row.inode = self.kept.size, self.kept.mtime_ns, self.kept.inode
+        for digest in self.digests:
+            if not row.digests.get(digest.algorithm, (b"", False))[1]:
+                row.digests[digest.algorithm] = (digest.value, False)
+        if self.kept is None:
+            book.put(row)
+        else:
+            book.claim(row)
+        return True
+
+
+@dataclass(slots=True)
+class Note:
+    """A source failed.  Without a unit of its own the store is not known yet: then every file of that path is meant."""
+
+    spec: Spec
+    source: Source
+    error: str
+    at: int
+    store: str | None
+    place: Place = field(init=False)
+    identity: bytes | None = field(init=False)
+
+    def prepare(self) -> None:
+        self.place = (self.source.kept, profile_name(self.spec.profile_of(self.source)))
+        self.identity = None
+        if self.spec.unit is not None or self.store is not None:
+            kind, key = named(self.spec.unit, self.store or "", self.spec.path)
+            self.identity = identity(kind, canonical(key))
+
+    def apply(self, book: Book) -> None:
+        path = self.spec.path
+        meant = {identity(FILE, canonical(file_key(store, path))) for store in book.stores}
+        for each in meant if self.identity is None else {self.identity}:
+            row = book[each]
+            known = None if row is None else row.sources.get(self.place)
+            if row is not None and known is not None:
+                told = (*known[:4], self.at, known[5] + 1, self.error)
+                book.put(row.but(sources={**row.sources, self.place: told}))
+
+
+Change: TypeAlias = Put | Import | Mark | Note

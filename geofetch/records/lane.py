@@ -1,0 +1,181 @@
+"""One native thread, and the greenlets that wait for it: what is asked at the same moment is done at one go.
+
+In: things to do, each for a group (writes, lookups, questions).  Out: a Pending each, which waits cooperatively for the
+answer.  Never: what the things are; anything of ``threading`` or ``queue``.
+
+While a batch runs in the thread, the next one gathers.  All who wait for one batch wait for one event.  The lane lives
+in the hub that first used it: its thread, its events and its greenlet are that hub's, so another hub gets a RecordError
+in place of a wait without end.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import gevent
+from gevent.event import Event
+from gevent.threadpool import ThreadPool
+
+from ..errors import RecordError
+
+__all__ = ["Lane", "Pending"]
+
+Run: TypeAlias = Callable[[Sequence[Any]], list[Any]]
+
+#: Things in one batch; who comes when it is full waits until it has run, so that memory does not grow.
+MOST = 4096
+
+
+class _Batch:
+    __slots__ = ("answers", "done", "items")
+
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+        self.answers: Sequence[Any] | BaseException = ()
+        self.done = Event()
+
+    def settle(self, answers: Sequence[Any] | BaseException) -> None:
+        self.answers = answers
+        self.done.set()
+
+
+class Pending:
+    """Something that was asked of the native thread and will be answered."""
+
+    __slots__ = ("_at", "_batch")
+
+    def __init__(self, batch: _Batch, at: int) -> None:
+        self._batch = batch
+        self._at = at
+
+    @property
+    def ready(self) -> bool:
+        """Whether the answer is there."""
+        return bool(self._batch.done.is_set())
+
+    def get(self, timeout: float | None = None) -> Any:
+        """The answer, waited for; its exception raised.  TimeoutError after ``timeout`` seconds; it goes on."""
+        if not self._batch.done.wait(timeout):
+            raise TimeoutError(f"no answer within {timeout} s")
+        answers = self._batch.answers
+        if isinstance(answers, BaseException):
+            raise RecordError(str(answers)) from answers
+        answer = answers[self._at]
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+class _Group:
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.gathering = _Batch()
+
+
+class Lane:
+    """The groups of ``runs`` by name; each is called in the native thread with a list, and answers with one."""
+
+    def __init__(self, **runs: Run) -> None:
+        self._groups = {name: _Group(run) for name, run in runs.items()}
+        self._threads: ThreadPool | None = None
+        self._hub: Any = None
+        self._pid = 0
+        self._pump: gevent.Greenlet | None = None
+        self._underway: _Batch | None = None
+
+    def ask(self, name: str, item: Any) -> Pending:
+        """Do this with the next batch of its group; waits only while that batch is full."""
+        self._at_home()
+        group = self._groups[name]
+        while len(group.gathering.items) >= MOST:
+            self._start()
+            group.gathering.done.wait()
+        batch = group.gathering
+        batch.items.append(item)
+        self._start()
+        return Pending(batch, len(batch.items) - 1)
+
+    def full(self, name: str) -> bool:
+        """Whether the next to ask would have to wait."""
+        return len(self._groups[name].gathering.items) >= MOST
+
+    def flush(self) -> None:
+        """Wait until everything that was asked up to now is done."""
+        if self._threads is None:
+            return
+        self._at_home()
+        asked = [self._underway, *(group.gathering for group in self._groups.values())]
+        for batch in asked:
+            if batch is not None and batch.items:
+                batch.done.wait()
+
+    def end(self, last: Callable[[], Any]) -> None:
+        """Wait for everything, do this last thing in the thread, and end the thread.  Nobody may ask any more."""
+        self.flush()
+        threads = self._threads
+        if threads is None:
+            return
+        if self._pump is not None:
+            self._pump.join()
+        self._threads = None
+        try:
+            failure = threads.spawn(_safely, lambda _: [last()], ()).get()
+        finally:
+            threads.kill()
+        if isinstance(failure, BaseException):
+            raise failure
+
+    def _at_home(self) -> None:
+        if self._threads is None:
+            self._hub, self._pid = gevent.get_hub(), os.getpid()
+            self._threads = ThreadPool(1)
+        elif self._pid != os.getpid():
+            raise RecordError("these records were opened before a fork; open them anew in this process")
+        elif gevent.get_hub() is not self._hub:
+            raise RecordError("these records are in use by another thread; open them once for each thread")
+
+    def _start(self) -> None:
+        if self._pump is None:
+            self._pump = gevent.Greenlet(self._run)
+            self._pump.name = "geofetch-records"
+            self._pump.start()
+
+    def _run(self) -> None:
+        """Batches, as long as there are any.  One group after the other, so that none starves."""
+        try:
+            while any(group.gathering.items for group in self._groups.values()):
+                for group in self._groups.values():
+                    gevent.sleep(0)  # whoever can run now may still join this batch
+                    if group.gathering.items:
+                        self._do(group)
+        except BaseException as exc:
+            # Only a kill comes here.  Nobody may wait for ever; whether the batch under way is done is not known.
+            self._give_up(RecordError(f"the writer was ended: {type(exc).__name__}"))
+            raise
+        finally:
+            self._pump = None
+
+    def _do(self, group: _Group) -> None:
+        assert self._threads is not None
+        self._underway = batch = group.gathering
+        group.gathering = _Batch()
+        batch.settle(self._threads.spawn(_safely, group.run, batch.items).get())
+        self._underway = None
+
+    def _give_up(self, why: RecordError) -> None:
+        for batch in (self._underway, *(group.gathering for group in self._groups.values())):
+            if batch is not None:
+                batch.settle(why)
+        self._underway = None
+        for group in self._groups.values():
+            group.gathering = _Batch()
+
+
+def _safely(run: Run, items: Sequence[Any]) -> list[Any] | BaseException:
+    # An exception that leaves the thread is printed by the hub, whoever catches it later.
+    try:
+        return run(items)
+    except BaseException as exc:
+        return exc

@@ -1,0 +1,149 @@
+"""The database as the native thread sees it: opened when first needed, written by the batch, read by the page.
+
+In: changes, lookups, questions, each a list.  Out: a list of answers in the same order; an exception among them is the
+answer of that one alone.  Never: greenlets, a hub.  All of it is called by one native thread.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from peewee import Database
+
+from ..errors import RecordError
+from . import reader
+from .changes import Book, Change, Import, Note, Put
+from .database import Address, of_database, open_database, reason, set_durable, snapshot, translated
+from .rows import load, load_rivals, save
+from .units import FILE
+
+__all__ = ["Ledger"]
+
+
+class Ledger:
+    """One connection to the database at an address.  ``commits`` counts the transactions that wrote something."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.commits = 0
+        self._database: Database | None = None
+        self._durable = False
+        self._file: tuple[int, int] | None = None
+
+    def write(self, changes: Sequence[Change], durable: bool) -> list[Any]:
+        """Apply these changes in one transaction.
+
+        A change that no row can hold does not harm the others: when the whole cannot be written, each is tried for
+        itself.  Trouble with the database as such fails them all.
+        """
+        with translated(self.address):
+            database = self._open(durable)
+            try:
+                answers = self._all(database, changes)
+            except Exception as exc:
+                if of_database(exc):
+                    self._let_go()
+                raise
+            self.commits += 1
+            return answers
+
+    def _all(self, database: Database, changes: Sequence[Change]) -> list[Any]:
+        try:
+            with database.atomic():
+                return _written(database, changes)
+        except Exception as exc:
+            if of_database(exc):
+                raise
+        with database.atomic():
+            return [self._alone(database, change) for change in changes]
+
+    def _alone(self, database: Database, change: Change) -> Any:
+        try:
+            with database.savepoint():
+                return _written(database, [change])[0]
+        except Exception as exc:
+            if of_database(exc):
+                raise
+            error = RecordError(f"{self.address}: {reason(exc)}")
+            error.__cause__ = exc
+            return error
+
+    def recall(self, asked: Sequence[tuple[str, str]], durable: bool) -> list[Any]:
+        """For each (store, key) the file that is there and its digests, or None."""
+        with translated(self.address):
+            database = self._open(durable)
+            found = reader.recall(database, set(asked))
+            return [found.get(place) for place in asked]
+
+    def answer(self, questions: Sequence[Callable[[Database], Any]], durable: bool) -> list[Any]:
+        """What each of these finds out from the database."""
+        with translated(self.address):
+            database = self._open(durable)
+            return [self._answered(database, question) for question in questions]
+
+    def _answered(self, database: Database, question: Callable[[Database], Any]) -> Any:
+        try:
+            with translated(self.address), snapshot(database):
+                return question(database)
+        except RecordError as exc:
+            return exc
+
+    def close(self) -> None:
+        """Close the database; what was read into its log is put into the file."""
+        database, self._database = self._database, None
+        if database is not None:
+            with translated(self.address):
+                database.close()
+
+    def _open(self, durable: bool) -> Database:
+        if self._database is not None and self.address.is_file and self._stamp() != self._file:
+            # What is written to a file without a name is gone with the process: better no word than that one.
+            self._let_go()
+            raise RecordError(f"{self.address} was removed or replaced while it was in use")
+        if self._database is None:
+            self._database = open_database(self.address, durable)
+            self._durable, self._file = durable, self._stamp()
+        elif self._durable != durable:
+            set_durable(self._database, durable)
+            self._durable = durable
+        return self._database
+
+    def _stamp(self) -> tuple[int, int] | None:
+        if not self.address.is_file:
+            return None
+        try:
+            found = os.stat(self.address.path)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _let_go(self) -> None:
+        """Forget a connection that is in trouble; the next use opens a new one.  One in memory is all there is."""
+        if self.address.is_file and self._database is not None:
+            database, self._database = self._database, None
+            database.close()
+
+
+def _written(database: Database, changes: Sequence[Change]) -> list[Any]:
+    for change in changes:
+        change.prepare()
+    book = Book(_concerned(database, changes))
+    book.learn(load_rivals(database, book, [change.row for change in changes if isinstance(change, Put)]))
+    answers = [change.apply(book) for change in changes]
+    save(database, book)
+    return answers
+
+
+def _concerned(database: Database, changes: Sequence[Change]) -> list[Any]:
+    identities, paths = set(), set()
+    for change in changes:
+        if isinstance(change, Note) and change.identity is None:
+            paths.add(change.spec.path)
+            continue
+        identities.add(change.row.identity if isinstance(change, Put | Import) else change.identity)
+    found = list(load(database, "identity", identities))
+    if paths:
+        found += [row for row in load(database, "path", paths) if row.type == FILE]
+    return found

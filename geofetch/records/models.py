@@ -1,0 +1,112 @@
+"""The tables, in peewee's words and in no database's dialect.
+
+    units              one row a unit; ``identity`` is its natural key (type and canonical JSON key), hashed
+    digests            algorithm, value in bytes, and whether a spec told it (trusted) or it was only observed
+    sources            every place a unit can come from, in the order told, and how it has done
+    repositories       their names
+    unit_repositories  which unit belongs to which
+    geofetch_schema    the versions this database went through; the highest is its own
+
+Times are microseconds since 1970 UTC, in columns ending in ``_us``: one integer compares, sorts and indexes alike in
+every database.  An inode above 2**63 is kept as the negative number of the same 64 bits.
+
+Out: models that are bound to no database; whoever asks says which.  Never: a connection, a secret.
+"""
+
+from __future__ import annotations
+
+from peewee import (
+    BigAutoField,
+    BigIntegerField,
+    BlobField,
+    BooleanField,
+    Check,
+    CompositeKey,
+    ForeignKeyField,
+    IntegerField,
+    Model,
+    TextField,
+)
+
+__all__ = ["MODELS", "DigestRow", "RepositoryRow", "SchemaRow", "SourceRow", "UnitRepositoryRow", "UnitRow"]
+
+
+class SchemaRow(Model):
+    version = IntegerField(primary_key=True)
+    applied_at = BigIntegerField(column_name="applied_at_us")
+
+    class Meta:
+        table_name = "geofetch_schema"
+
+
+class UnitRow(Model):
+    id = BigAutoField()
+    identity = BlobField(unique=True)
+    type = TextField()
+    key = TextField()
+    path = TextField(index=True)
+    store = TextField()
+    store_key = TextField(index=True)
+    size = BigIntegerField(column_name="size_bytes", constraints=[Check("size_bytes >= 0")])
+    mtime_ns = BigIntegerField(null=True)
+    inode = BigIntegerField(null=True)
+    state = TextField(constraints=[Check("state IN ('present', 'missing', 'corrupt', 'quarantined')")])
+    verified = TextField(constraints=[Check("verified IN ('digest', 'size', 'framing', 'nothing')")])
+    metadata = TextField(null=True)
+    stored_at = BigIntegerField(column_name="stored_at_us")
+    proven_at = BigIntegerField(column_name="proven_at_us", null=True)
+    scrubbed_at = BigIntegerField(column_name="scrubbed_at_us", null=True)
+    scrub_result = TextField(null=True)
+
+    class Meta:
+        table_name = "units"
+
+
+class DigestRow(Model):
+    # The primary key begins with the unit: an index on the unit alone would be written for nothing.
+    unit = ForeignKeyField(UnitRow, on_delete="CASCADE", index=False)
+    algorithm = TextField()
+    value = BlobField()
+    trusted = BooleanField()
+
+    class Meta:
+        table_name = "digests"
+        primary_key = CompositeKey("unit", "algorithm")
+
+
+class SourceRow(Model):
+    id = BigAutoField()
+    unit = ForeignKeyField(UnitRow, on_delete="CASCADE", index=False)
+    url = TextField()
+    profile = TextField()  # "" for none: in a unique index NULL equals nothing, not even NULL
+    priority = BigIntegerField()
+    weight = BigIntegerField()
+    secret_query = BooleanField()
+    last_ok_at = BigIntegerField(column_name="last_ok_at_us", null=True)
+    last_failed_at = BigIntegerField(column_name="last_failed_at_us", null=True)
+    failures = IntegerField()
+    last_error = TextField(null=True)
+
+    class Meta:
+        table_name = "sources"
+        indexes = ((("unit", "url", "profile"), True),)
+
+
+class RepositoryRow(Model):
+    id = BigAutoField()
+    name = TextField(unique=True)
+
+    class Meta:
+        table_name = "repositories"
+
+
+class UnitRepositoryRow(Model):
+    unit = ForeignKeyField(UnitRow, on_delete="CASCADE", index=False)
+    repository = ForeignKeyField(RepositoryRow, on_delete="CASCADE")
+
+    class Meta:
+        table_name = "unit_repositories"
+        primary_key = CompositeKey("unit", "repository")
+
+
+MODELS: tuple[type[Model], ...] = (SchemaRow, UnitRow, DigestRow, SourceRow, RepositoryRow, UnitRepositoryRow)

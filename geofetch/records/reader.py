@@ -1,0 +1,160 @@
+"""Questions to the tables: what is known of these places, which units are there, in pages.
+
+In: a database, and what is asked.  Out: values.  Never: a write.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from peewee import JOIN, Database, fn
+
+from ..errors import RecordError, SpecError
+from ..events import Kept
+from ..spec import Digest
+from .models import DigestRow, RepositoryRow, UnitRepositoryRow, UnitRow
+from .rows import ask, load, load_ids, unit_of, unsigned
+from .sql import fetched
+from .units import STATES, Unit, canonical, identity
+
+__all__ = ["Wanted", "count", "find", "page", "recall", "repositories", "units"]
+
+Remembered = tuple[Kept, dict[str, Digest]]
+
+
+def recall(database: Database, places: Collection[tuple[str, str]]) -> dict[tuple[str, str], Remembered]:
+    """The files that are present at these (store, key), and their digests: one SELECT for hundreds of them."""
+    by_store: dict[str, list[str]] = {}
+    for store, key in places:
+        by_store.setdefault(store, []).append(key)
+    latest: dict[tuple[str, str], tuple[tuple[int, int], Remembered]] = {}
+    for store, keys in by_store.items():
+        for ident, key, size, mtime_ns, inode, proven_at, algorithm, value in ask(
+            database, "recall", keys, _at, store, "present"
+        ):
+            rank = (proven_at or 0, ident)
+            known = latest.get((store, key))
+            # Several units may lie in one place (the same bytes, stored by digest): the one proven last speaks.
+            if known is None or known[0] < rank:
+                known = latest[store, key] = (rank, (Kept(store, key, size, mtime_ns, unsigned(inode)), {}))
+            if known[0] == rank and algorithm is not None:
+                # An algorithm that this machine lacks cannot prove anything here: the store reads the file instead.
+                with suppress(SpecError):
+                    known[1][1][algorithm] = Digest(algorithm, bytes(value))
+    return {place: found for place, (_, found) in latest.items()}
+
+
+def _at(keys: list[str]) -> Any:
+    unit = (UnitRow.id, UnitRow.store_key, UnitRow.size, UnitRow.mtime_ns, UnitRow.inode, UnitRow.proven_at)
+    query = UnitRow.select(*unit, DigestRow.algorithm, DigestRow.value)
+    query = query.join(DigestRow, JOIN.LEFT_OUTER, on=(DigestRow.unit == UnitRow.id))
+    return query.where(UnitRow.store_key.in_(keys), UnitRow.store == "", UnitRow.state == "present")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which units are asked for; None: any.  Checked, so that a misspelt state is not an empty answer."""
+
+    repository: str | None = None
+    type: str | None = None
+    state: str | Collection[str] | None = None
+    store: str | None = None
+    scrubbed_before: float | None = None
+    path: str | None = None
+    pattern: re.Pattern[str] | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        states = (self.state,) if isinstance(self.state, str) else tuple(self.state or ())
+        for state in states:
+            if state not in STATES:
+                raise SpecError(f"no unit is {state!r}; they are {', '.join(STATES)}")
+        object.__setattr__(self, "state", states if self.state is not None else None)
+        if self.path is not None and re.search(r"[*?\[]", self.path):
+            object.__setattr__(self, "pattern", re.compile(fnmatch.translate(self.path)))
+
+    def where(self, after: int = 0) -> list[Any]:
+        """The conditions, all of which hold, for units beyond this id."""
+        found: list[Any] = [UnitRow.id > after]
+        for column, value in ((UnitRow.type, self.type), (UnitRow.store, self.store)):
+            if value is not None:
+                found.append(column == value)
+        if self.state is not None:
+            found.append(UnitRow.state.in_(list(self.state)))
+        if self.path is not None and self.pattern is None:
+            found.append(UnitRow.path == self.path)
+        if self.scrubbed_before is not None:
+            limit = int(self.scrubbed_before * 1_000_000)
+            found.append(UnitRow.scrubbed_at.is_null() | (UnitRow.scrubbed_at < limit))
+        if self.repository is not None:
+            of = UnitRepositoryRow.select(UnitRepositoryRow.unit).join(RepositoryRow)
+            found.append(UnitRow.id.in_(of.where(RepositoryRow.name == self.repository)))
+        return found
+
+
+def page(database: Database, wanted: Wanted, after: int, most: int) -> tuple[list[int], int | None]:
+    """The ids of wanted units beyond ``after``, of at most ``most`` rows; and the last id looked at, None: no more."""
+    query = UnitRow.select(UnitRow.id, UnitRow.path).where(*wanted.where(after))
+    found = fetched(database, query.order_by(UnitRow.id).limit(most))
+    pattern = wanted.pattern
+    ids = [ident for ident, path in found if pattern is None or pattern.match(path)]
+    return ids, found[-1][0] if len(found) == most else None
+
+
+def count(database: Database, wanted: Wanted) -> int:
+    """How many units those are; not for a pattern, which the database does not know."""
+    return int(fetched(database, UnitRow.select(fn.COUNT(UnitRow.id)).where(*wanted.where()))[0][0])
+
+
+def units(database: Database, ids: Iterable[int]) -> list[Unit]:
+    """The units of these ids, in ascending order of them."""
+    return [_unit(row) for row in load_ids(database, ids)]
+
+
+def _unit(row: Any) -> Unit:
+    try:
+        return unit_of(row)
+    except (SpecError, ValueError, TypeError) as exc:
+        raise RecordError(f"unit {row.id} is damaged: {exc}") from exc
+
+
+def repositories(database: Database) -> list[str]:
+    """The names of all repositories, in order."""
+    return sorted(name for (name,) in fetched(database, RepositoryRow.select(RepositoryRow.name)))
+
+
+def find(database: Database, ident: int | str | Mapping[str, Any]) -> Unit | None:
+    """The unit of this id, this path, this place in its store, or this key (as in ``spec.unit``)."""
+    if isinstance(ident, Mapping):
+        key = {name: value for name, value in ident.items() if name != "type"}
+        return _only(ident, list(load(database, "identity", [identity(str(ident.get("type")), canonical(key))])))
+    if isinstance(ident, int):
+        return _only(ident, list(load(database, "id", [ident])))
+    for column in ("path", "store_key"):
+        rows = list(load(database, column, [ident]))
+        if rows:
+            return _only(ident, rows)
+    # ASCII digits alone: int() would take "²" for an error and "٣" for a three.
+    if re.fullmatch(r"[0-9]{1,18}", ident):
+        return _only(ident, list(load(database, "id", [int(ident)])))
+    return _by_json(database, ident)
+
+
+def _by_json(database: Database, text: str) -> Unit | None:
+    try:
+        told = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return find(database, told) if isinstance(told, dict) else None
+
+
+def _only(ident: Any, rows: Sequence[Any]) -> Unit | None:
+    if len(rows) > 1:
+        ids = ", ".join(str(row.id) for row in rows[:10])
+        raise RecordError(f"{len(rows)} units go by {ident!r}; ask for one by its id: {ids}")
+    return _unit(rows[0]) if rows else None

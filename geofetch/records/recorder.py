@@ -1,0 +1,271 @@
+"""The Recorder: a stage that remembers every stored file as a unit, and the one door to what is remembered.
+
+In: attempts whose file has its final name; units to import, marks from upkeep; questions.  Out: a row that is committed
+before ``stored`` returns; Units, in pages, so that a million of them take no memory.  Never: a database in a download's
+greenlet (the lane's native thread alone touches it), a row for a file that no store keeps, a secret.
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+from peewee import Database
+
+from ..errors import RecordError, SourceError, SpecError
+from ..events import Attempt, Kept
+from ..spec import Digest
+from . import reader
+from .changes import Change, Import, Mark, Note, Put
+from .database import located
+from .lane import Lane, Pending
+from .ledger import Ledger
+from .reader import Wanted
+from .units import STATES, Unit, UnitState
+
+__all__ = ["Recorder"]
+
+#: Units, or ids, that one question to the database is about.
+PAGE = 250
+#: Headers of an answer that are remembered with the unit, and how much of each.
+TOLD = (("ETag", "etag"), ("Last-Modified", "last_modified"), ("Content-Type", "content_type"))
+TOLD_MOST = 1000
+#: Errors that are this process's or machine's own, not the source's.
+OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+
+
+class Recorder:
+    """What is remembered of stored files, in the database that ``url`` names.
+
+    ``sqlite:///units.db`` is a file in the current folder, ``sqlite:////srv/units.db`` an absolute one,
+    ``sqlite:///:memory:`` is gone when it is closed.  Nothing is opened before the first use.  ``durable``: a commit
+    outlives a cut of power, not only a killed process.
+
+    All calls wait cooperatively; the database is touched by one native thread.  A Recorder belongs to the thread (the
+    gevent hub) that first uses it: another one gets a RecordError and opens a Recorder of its own.
+    """
+
+    def __init__(self, url: str = "sqlite:///units.db", *, durable: bool = False) -> None:
+        self.durable = durable
+        self._ledger = Ledger(located(url))
+        ledger = self._ledger
+        self._lane = Lane(
+            write=lambda changes: ledger.write(changes, self.durable),
+            recall=lambda asked: ledger.recall(asked, self.durable),
+            answer=lambda questions: ledger.answer(questions, self.durable),
+        )
+        self._closed = False
+
+    @property
+    def commits(self) -> int:
+        """How many transactions were committed; many rows share one."""
+        return self._ledger.commits
+
+    # --- as a stage
+
+    def bind(self, attempt: Attempt) -> Mapping[str, Callable[..., None]]:
+        def on_stored(location: Any) -> None:
+            kept = attempt.kept
+            if kept is not None and kept.store:
+                self._stored(attempt, kept)
+
+        def on_failed(error: BaseException) -> None:
+            if attempt.source is not None and isinstance(error, SourceError) and error.errno not in OURS:
+                self._failed(attempt, error)
+
+        return {"stored": on_stored, "failed": on_failed}
+
+    def _stored(self, attempt: Attempt, kept: Kept) -> None:
+        # A copy: who waits here may be killed, and the attempt be used again, before the thread comes to it.
+        digests, metadata = dict(attempt.digests), _told(attempt)
+        put = Put(attempt.spec, kept, digests, attempt.verified, attempt.source, metadata, _now())
+        try:
+            self._write(put).get()
+        except RecordError as exc:
+            exc.spec, exc.source = attempt.spec, attempt.source
+            raise
+
+    def _failed(self, attempt: Attempt, error: SourceError) -> None:
+        # A hint, not a promise: who has no time to wait, and memory that ends, leaves it out.
+        if attempt.source is None or self._closed or self._lane.full("write"):
+            return
+        store = attempt.kept.store if attempt.kept is not None else None
+        self._write(Note(attempt.spec, attempt.source, type(error).__name__, _now(), store))
+
+    # --- as a memory
+
+    def recall(self, store: str, key: str) -> tuple[Kept, Mapping[str, Digest]] | None:
+        """The file that is present there as it was when it was last proven, and its digests then.
+
+        All greenlets that ask at the same moment are answered by one SELECT.
+        """
+        found: tuple[Kept, Mapping[str, Digest]] | None = self._ask("recall", (store, key)).get()
+        return found
+
+    def unit(self, ident: int | str | Mapping[str, Any]) -> Unit | None:
+        """The unit of this id, path, key in its store, or natural key (a mapping as in ``spec.unit``), if there is one.
+
+        A RecordError that names the ids if there are several.
+        """
+        found: Unit | None = self._answer(partial(reader.find, ident=ident))
+        return found
+
+    def units(
+        self,
+        *,
+        repository: str | None = None,
+        type: str | None = None,
+        state: UnitState | Collection[str] | None = None,
+        store: str | None = None,
+        scrubbed_before: float | None = None,
+        sample: float | int | None = None,
+        path: str | None = None,
+    ) -> Iterator[Unit]:
+        """The units that fit all that is told, in the order of their ids, read in pages.
+
+        ``state``: one, or several.  ``scrubbed_before``: seconds since 1970; a unit that was never scrubbed fits.
+        ``path``: a name, or a pattern in which ``*`` stands for anything, slashes too.  ``sample``: so many of them by
+        chance, or (a float up to 1.0) that share of them.
+        """
+        wanted = Wanted(repository, type, state, store, scrubbed_before, path)
+        return self._units(wanted, None if sample is None else _checked_sample(sample))
+
+    def _units(self, wanted: Wanted, sample: float | int | None) -> Iterator[Unit]:
+        ids: Iterator[int] = self._ids(wanted)
+        if sample is not None:
+            total = self._count(wanted)
+            ids = _sampled(ids, total, sample if isinstance(sample, int) else -int(-sample * total // 1))
+        for part in _parts(ids):
+            yield from self._answer(partial(reader.units, ids=part))
+
+    def _ids(self, wanted: Wanted) -> Iterator[int]:
+        after: int | None = 0
+        while after is not None:
+            ids, after = self._answer(partial(reader.page, wanted=wanted, after=after, most=PAGE))
+            yield from ids
+
+    def count(
+        self,
+        *,
+        repository: str | None = None,
+        type: str | None = None,
+        state: UnitState | Collection[str] | None = None,
+        store: str | None = None,
+        scrubbed_before: float | None = None,
+        path: str | None = None,
+    ) -> int:
+        """How many units there are that fit."""
+        return self._count(Wanted(repository, type, state, store, scrubbed_before, path))
+
+    def _count(self, wanted: Wanted) -> int:
+        if wanted.pattern is not None:
+            return sum(1 for _ in self._ids(wanted))
+        return int(self._answer(partial(reader.count, wanted=wanted)))
+
+    def repositories(self) -> list[str]:
+        """The names of all repositories."""
+        return list(self._answer(reader.repositories))
+
+    # --- for upkeep and import
+
+    def mark(
+        self,
+        unit: Unit,
+        state: UnitState,
+        *,
+        result: str | None = None,
+        kept: Kept | None = None,
+        digests: Iterable[Digest] = (),
+    ) -> Pending:
+        """Note what was found when the stored file was held against ``unit``; committed when ``.get()`` returns.
+
+        That says True, or False where the file was replaced since ``unit`` was read: then nothing is written.
+        ``kept``: where the file is now, and what its file system says of it.  ``digests``: observed now; a trusted
+        one stays.
+        """
+        if state not in STATES:
+            raise SpecError(f"no unit is {state!r}; they are {', '.join(STATES)}")
+        return self._write(Mark(unit, state, result, kept, tuple(digests), _now()))
+
+    def put_unit(self, unit: Unit) -> Pending:
+        """Remember a unit from elsewhere, in place of what was known of it; committed when ``.get()`` returns."""
+        return self._write(Import(unit))
+
+    def flush(self) -> None:
+        """Wait until everything that was put up to now is committed, or has failed."""
+        self._lane.flush()
+
+    def close(self) -> None:
+        """Wait for what is pending and close the database; a second time does nothing."""
+        self._closed = True
+        self._lane.end(self._ledger.close)
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Recorder({str(self._ledger.address)!r}{', durable' if self.durable else ''})"
+
+    def _write(self, change: Change) -> Pending:
+        return self._ask("write", change)
+
+    def _answer(self, question: Callable[[Database], Any]) -> Any:
+        return self._ask("answer", question).get()
+
+    def _ask(self, group: str, item: Any) -> Pending:
+        if self._closed:
+            raise RecordError(f"{self._ledger.address}: these records are closed")
+        return self._lane.ask(group, item)
+
+
+def _now() -> int:
+    return time.time_ns() // 1000
+
+
+def _told(attempt: Attempt) -> dict[str, str] | None:
+    """What the answer's head says of the file, for those who come later."""
+    if attempt.source is None or attempt.head is None:
+        return None
+    headers = attempt.head.headers
+    found = {name: headers.get(header) or headers.get(header.lower()) for header, name in TOLD}
+    return {name: str(value)[:TOLD_MOST] for name, value in found.items() if value} or None
+
+
+def _checked_sample(sample: float | int) -> float | int:
+    if isinstance(sample, bool) or not isinstance(sample, int | float) or sample < 0:
+        raise SpecError(f"a sample is a number of units, or a share of them from 0.0 to 1.0, not {sample!r}")
+    if isinstance(sample, float) and not sample <= 1:
+        raise SpecError(f"a sample is at most all of them (1.0), not {sample!r}")
+    return sample
+
+
+def _sampled(ids: Iterator[int], total: int, wanted: int) -> Iterator[int]:
+    """So many of them by chance, each as likely, in one pass without keeping any (Knuth, 3.4.2, algorithm S)."""
+    for ident in ids:
+        if wanted <= 0:
+            return
+        if random.random() * total < wanted:
+            yield ident
+            wanted -= 1
+        total -= 1
+
+
+def _parts(ids: Iterator[int]) -> Iterator[list[int]]:
+    part: list[int] = []
+    for ident in ids:
+        part.append(ident)
+        if len(part) == PAGE:
+            yield part
+            part = []
+    if part:
+        yield part

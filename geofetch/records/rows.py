@@ -1,0 +1,288 @@
+"""Rows read from the tables, and written to them: few statements for many rows.
+
+In: identities, ids, places; a Book of rows.  Out: rows; the tables as the Book says.  Never: a transaction of its own
+(the caller's), a decision about what a row should say (changes.py).
+
+Each statement takes as many rows as fit.  That is not only for SQLite's sake: its driver lets go of the GIL at every
+statement and every row it returns, and a busy hub gives it back after milliseconds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import fields
+from itertools import chain, islice
+from operator import attrgetter
+from typing import Any, TypeVar
+
+from peewee import Database, Model
+
+from ..spec import Digest, Source
+from .changes import Book, Row
+from .database import MOST_VALUES, next_id
+from .models import DigestRow, RepositoryRow, SourceRow, UnitRepositoryRow, UnitRow
+from .sql import done, run, text_of
+from .units import Health, Unit
+
+__all__ = ["ask", "chunks", "load", "load_ids", "load_rivals", "save", "unit_of", "unsigned"]
+
+T = TypeVar("T")
+
+#: Values in one IN.
+MOST_IN = 512
+
+#: The columns of a unit in the order of the fields of Row, and those of a source in the order of SourceFields.
+UNIT = [each.name for each in fields(Row) if each.name not in ("digests", "sources", "repositories", "id")]
+SOURCE = ["priority", "weight", "secret_query", "last_ok_at", "last_failed_at", "failures", "last_error"]
+
+_columns = attrgetter(*UNIT)
+_INODE = UNIT.index("inode")
+
+
+def chunks(many: Iterable[T], most: int) -> Iterator[list[T]]:
+    """Lists of at most ``most``."""
+    iterator = iter(many)
+    while part := list(islice(iterator, most)):
+        yield part
+
+
+def ask(
+    database: Database, name: str, values: Iterable[Any], query: Callable[[list[Any]], Any], *more: Any
+) -> Iterator[Any]:
+    """What ``query(values)`` finds, in parts that a statement takes; ``more`` are its other values, after these.
+
+    peewee works out a text for 10 µs a value: longer than SQLite needs to find the row.  So the text is made once for
+    each of a few lengths, and the values, the last one repeated, are put where it has its places.
+    """
+    for part in chunks(values, MOST_IN):
+        size = 1 << (len(part) - 1).bit_length()
+        text = _SQL.get((type(database), name, size))
+        if text is None:
+            text = text_of(database, query(part + part[-1:] * (size - len(part))))
+            _SQL[type(database), name, size] = text
+        yield from done(database, text, [*part, *part[-1:] * (size - len(part)), *more]).fetchall()
+
+
+_SQL: dict[tuple[Any, ...], str] = {}
+
+
+def load(database: Database, name: str, values: Iterable[Any]) -> Iterator[Row]:
+    """The rows in whose column ``name`` is one of these values."""
+    column, told = getattr(UnitRow, name), [UnitRow.id, *_fields(UnitRow, UNIT)]
+    for part in chunks(values, MOST_IN):
+        found = ask(database, f"units by {name}", part, lambda some: UnitRow.select(*told).where(column.in_(some)))
+        yield from _with_children(database, sorted(found))
+
+
+def load_ids(database: Database, ids: Iterable[int]) -> Iterator[Row]:
+    """The rows of these ids, in ascending order of them."""
+    return load(database, "id", sorted(ids))
+
+
+def load_rivals(database: Database, book: Book, claims: Iterable[Row]) -> Iterator[Row]:
+    """The rows that say to be where one of ``claims`` is now, with another size, time or inode."""
+    by_place: dict[tuple[str, str], Row] = {row.place: row for row in claims}
+    found: list[int] = []
+    told = _fields(UnitRow, ["id", "identity", "store", "store_key", "size", "mtime_ns", "inode"])
+    rivals = ask(
+        database,
+        "rivals",
+        {key for _, key in by_place},
+        lambda keys: UnitRow.select(*told).where(UnitRow.store_key.in_(keys), UnitRow.state == "present"),
+        "present",
+    )
+    for ident, identity, store, key, size, mtime_ns, inode in rivals:
+        row = by_place.get((store, key))
+        if row is not None and identity not in book.rows and row.stamp != (size, mtime_ns, unsigned(inode)):
+            found.append(ident)
+    return load_ids(database, found)
+
+
+def _with_children(database: Database, units: Sequence[tuple[Any, ...]]) -> list[Row]:
+    rows = {unit[0]: _row(unit) for unit in units}
+    for owner, algorithm, value, trusted in _children(database, DigestRow, ["algorithm", "value", "trusted"], rows):
+        rows[owner].digests[algorithm] = (bytes(value), bool(trusted))
+    for owner, url, profile, *told in _children(database, SourceRow, ["url", "profile", *SOURCE], rows):
+        told[2] = bool(told[2])
+        rows[owner].sources[url, profile] = tuple(told)
+    for owner, name in ask(database, "repositories of", rows, _repositories_of):
+        rows[owner].repositories |= {name}
+    return list(rows.values())
+
+
+def _repositories_of(units: list[int]) -> Any:
+    query = UnitRepositoryRow.select(UnitRepositoryRow.unit, RepositoryRow.name).join(RepositoryRow)
+    return query.where(UnitRepositoryRow.unit.in_(units))
+
+
+def _row(unit: tuple[Any, ...]) -> Row:
+    row = Row(*[*unit[1:], {}, {}, frozenset(), unit[0]])
+    row.identity = bytes(row.identity)
+    row.inode = unsigned(row.inode)
+    return row
+
+
+def _children(database: Database, model: type[Model], names: list[str], ids: Iterable[int]) -> Iterator[Any]:
+    owner: Any = model.unit  # type: ignore[attr-defined]
+    order = DigestRow.algorithm if model is DigestRow else SourceRow.id
+    told = [owner, *_fields(model, names)]
+    return ask(database, model.__name__, ids, lambda ids: model.select(*told).where(owner.in_(ids)).order_by(order))
+
+
+def _fields(model: type[Model], names: Iterable[str]) -> list[Any]:
+    return [getattr(model, name) for name in names]
+
+
+def unsigned(inode: int | None) -> int | None:
+    return inode + 2**64 if inode is not None and inode < 0 else inode
+
+
+def _signed(inode: int | None) -> int | None:
+    # Some file systems number beyond 2**63; SQLite's and PostgreSQL's integers end there.
+    return inode - 2**64 if inode is not None and inode >= 2**63 else inode
+
+
+def save(database: Database, book: Book) -> None:
+    """Write what the book says otherwise than the tables did; nothing for what they said already."""
+    changed = [(book.loaded.get(key), row) for key, row in book.rows.items() if row is not book.loaded.get(key)]
+    _number(database, [row for _, row in changed if row.id is None])
+    units = [(row.id, *_values(row)) for old, row in changed if old is None or _columns(old) != _columns(row)]
+    _upsert(database, UnitRow, ["id", *UNIT], units, ["id"])
+    _save_digests(database, changed)
+    _save_sources(database, changed)
+    _save_repositories(database, changed)
+
+
+def _number(database: Database, rows: list[Row]) -> None:
+    if rows:
+        for number, row in enumerate(rows, next_id(database)):
+            row.id = number
+
+
+def _values(row: Row) -> tuple[Any, ...]:
+    values = _columns(row)
+    return (*values[:_INODE], _signed(row.inode), *values[_INODE + 1 :])
+
+
+def _save_digests(database: Database, changed: list[tuple[Row | None, Row]]) -> None:
+    gone: list[int | None] = []
+    fresh: list[tuple[Any, ...]] = []
+    for old, row in changed:
+        known = {} if old is None else old.digests
+        if known.keys() - row.digests.keys():
+            gone.append(row.id)
+            known = {}
+        for algorithm, told in row.digests.items():
+            if known.get(algorithm) != told:
+                fresh.append((row.id, algorithm, *told))
+    _forget(database, DigestRow, gone)
+    _upsert(database, DigestRow, ["unit", "algorithm", "value", "trusted"], fresh, ["unit", "algorithm"])
+
+
+def _save_sources(database: Database, changed: list[tuple[Row | None, Row]]) -> None:
+    gone: list[int | None] = []
+    fresh: list[tuple[Any, ...]] = []
+    for old, row in changed:
+        known = {} if old is None else old.sources
+        # Their order is that of their ids: what was known must come first, or all are written anew.
+        if list(known) != list(row.sources)[: len(known)]:
+            gone.append(row.id)
+            known = {}
+        for place, told in row.sources.items():
+            if known.get(place) != told:
+                fresh.append((row.id, *place, *told))
+    _forget(database, SourceRow, gone)
+    _upsert(database, SourceRow, ["unit", "url", "profile", *SOURCE], fresh, ["unit", "url", "profile"])
+
+
+def _save_repositories(database: Database, changed: list[tuple[Row | None, Row]]) -> None:
+    gone: list[int | None] = []
+    fresh: list[tuple[Any, ...]] = []
+    for old, row in changed:
+        known = frozenset() if old is None else old.repositories
+        if known - row.repositories:
+            gone.append(row.id)
+            known = frozenset()
+        fresh.extend((row.id, name) for name in row.repositories - known)
+    _forget(database, UnitRepositoryRow, gone)
+    ids = _repository_ids(database, {name for _, name in fresh})
+    pairs = [(unit, ids[name]) for unit, name in fresh]
+    _upsert(database, UnitRepositoryRow, ["unit", "repository"], pairs, ["unit", "repository"])
+
+
+def _repository_ids(database: Database, names: set[str]) -> dict[str, int]:
+    ids = dict(_known_repositories(database, names))
+    if names - ids.keys():
+        _upsert(database, RepositoryRow, ["name"], [(name,) for name in sorted(names - ids.keys())], ["name"])
+        ids = dict(_known_repositories(database, names))
+    return ids
+
+
+def _known_repositories(database: Database, names: set[str]) -> Iterator[tuple[str, int]]:
+    query = RepositoryRow.select(RepositoryRow.name, RepositoryRow.id)
+    return ask(database, "repositories", names, lambda some: query.where(RepositoryRow.name.in_(some)))
+
+
+def _forget(database: Database, model: type[Model], units: list[int | None]) -> None:
+    for part in chunks(units, MOST_VALUES):
+        owner: Any = model.unit  # type: ignore[attr-defined]
+        run(database, model.delete().where(owner.in_(part)))
+
+
+def _upsert(
+    database: Database, model: type[Model], names: list[str], values: list[tuple[Any, ...]], key: list[str]
+) -> None:
+    """Insert these rows; where one of this key is there, it says what this one says."""
+    most = MOST_VALUES // len(names)
+    at = 0
+    while at < len(values):
+        # Few shapes of statement, so that both peewee's text and SQLite's program are made once: 50, 32, 16, … 1 rows.
+        count = most if len(values) - at >= most else 1 << ((len(values) - at).bit_length() - 1)
+        part = values[at : at + count]
+        done(database, _upsert_sql(database, model, names, count, key), list(chain.from_iterable(part)))
+        at += count
+
+
+def _upsert_sql(database: Database, model: type[Model], names: list[str], count: int, key: list[str]) -> str:
+    known = (type(database), model, count)
+    text = _SQL.get(known)
+    if text is None:
+        # The values are only there to be counted: one of each, and the text has a place for it.
+        told = _fields(model, names)
+        others = [field for name, field in zip(names, told, strict=True) if name not in key]
+        query = model.insert_many([(0,) * len(names)] * count, fields=told)
+        target = _fields(model, key)
+        query = query.on_conflict(conflict_target=target, preserve=others) if others else query.on_conflict_ignore()
+        text = _SQL[known] = text_of(database, query)
+    return text
+
+
+def unit_of(row: Row) -> Unit:
+    """The row as a Unit."""
+    sources = tuple(
+        Source(url, told[0], told[1], profile or None, told[2]) for (url, profile), told in row.sources.items()
+    )
+    return Unit(
+        type=row.type,
+        key=json.loads(row.key),
+        path=row.path,
+        store=row.store,
+        store_key=row.store_key,
+        size=row.size,
+        mtime_ns=row.mtime_ns,
+        inode=row.inode,
+        state=row.state,  # type: ignore[arg-type]
+        verified=row.verified,  # type: ignore[arg-type]
+        digests=tuple(Digest(name, value) for name, (value, _) in row.digests.items()),
+        trusted=frozenset(name for name, (_, trusted) in row.digests.items() if trusted),
+        sources=sources,
+        health=tuple(Health(*told[3:]) for told in row.sources.values()),
+        repositories=tuple(row.repositories),
+        metadata=None if row.metadata is None else json.loads(row.metadata),
+        stored_at=row.stored_at,
+        proven_at=row.proven_at,
+        scrubbed_at=row.scrubbed_at,
+        scrub_result=row.scrub_result,
+        id=row.id,
+    )

@@ -1,0 +1,167 @@
+"""A unit: what is remembered of one wanted file, as a frozen value.
+
+In: what the records hold, or what a unit file says.  Out: a Unit, its natural key, the Spec that fetches it again.
+Never: a database, a file, a secret (no userinfo, no query that signs, of a profile nothing but its name).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, get_args
+
+from ..errors import SpecError
+from ..events import Kept, Proof
+from ..names import has_secret_query
+from ..spec import Digest, Profile, Source, Spec
+
+__all__ = ["Health", "Unit", "UnitState"]
+
+UnitState: TypeAlias = Literal["present", "missing", "corrupt", "quarantined"]
+STATES: tuple[str, ...] = get_args(UnitState)
+PROOFS: tuple[str, ...] = get_args(Proof)
+
+#: The type of a unit whose spec does not say what it is; its key is then where it lies.
+FILE = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How a source has done; times are microseconds since 1970 UTC, None: never.  ``failures``: how many in a row."""
+
+    last_ok_at: int | None = None
+    last_failed_at: int | None = None
+    failures: int = 0
+    last_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """The durable record of one wanted file.
+
+    ``type`` and ``key`` say what it is and are its natural key.  ``store`` and ``store_key`` say where it is, ``path``
+    under which name it was wanted; ``size``, ``mtime_ns`` and ``inode`` are the file system's word from when it was
+    last proven, by ``verified``.  ``digests`` prove it again; those in ``trusted`` were told by a spec, the others only
+    observed.  ``sources`` are all the places it can come from, ``health`` how each of them did, in the same order.
+    Times are microseconds since 1970 UTC.  ``id`` is the database's own and no part of the value.
+    """
+
+    type: str
+    key: Mapping[str, Any] = field(hash=False)
+    path: str
+    store: str
+    store_key: str
+    size: int
+    mtime_ns: int | None = None
+    inode: int | None = None
+    state: UnitState = "present"
+    verified: Proof = "nothing"
+    digests: tuple[Digest, ...] = ()
+    trusted: frozenset[str] = frozenset()
+    sources: tuple[Source, ...] = ()
+    health: tuple[Health, ...] = ()
+    repositories: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] | None = field(default=None, hash=False)
+    stored_at: int = 0
+    proven_at: int | None = None
+    scrubbed_at: int | None = None
+    scrub_result: str | None = None
+    id: int | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.state not in STATES:
+            raise SpecError(f"a unit is {', '.join(STATES)}, not {self.state!r}")
+        if self.verified not in PROOFS:
+            raise SpecError(f"a unit is verified by {', '.join(PROOFS)}, not {self.verified!r}")
+        known = [digest.algorithm for digest in self.digests]
+        if len(set(known)) != len(known) or not self.trusted <= set(known):
+            raise SpecError("a unit has one digest an algorithm, and trusts only those it has")
+        if len(set(map(place_of, self.sources))) != len(self.sources):
+            raise SpecError("a unit has each source once")
+        if not self.health:
+            object.__setattr__(self, "health", (Health(),) * len(self.sources))
+        if len(self.health) != len(self.sources):
+            raise SpecError("a unit's health tells of each source, or of none")
+        object.__setattr__(self, "digests", tuple(sorted(self.digests, key=lambda digest: digest.algorithm)))
+        object.__setattr__(self, "repositories", tuple(sorted(set(self.repositories))))
+
+    @property
+    def kept(self) -> Kept:
+        """Where the store keeps it."""
+        return Kept(self.store, self.store_key, self.size, self.mtime_ns, self.inode)
+
+    @property
+    def digest_map(self) -> dict[str, Digest]:
+        """The digests by algorithm."""
+        return {digest.algorithm: digest for digest in self.digests}
+
+    def spec(self, profiles: Mapping[str, Profile] | None = None) -> Spec:
+        """What fetches this very file again: every source, its profile by name or out of ``profiles``, every digest."""
+        given = profiles or {}
+        sources = [
+            Source(one.url, one.priority, one.weight, _given(one.profile, given), one.secret_query)
+            for one in self.sources
+        ]
+        named = None if self.type == FILE and self.key == file_key(self.store, self.path) else {**self.key}
+        return Spec(
+            sources=sources,
+            path=self.path,
+            size=self.size,
+            digests=self.digests or None,
+            unit=None if named is None else {"type": self.type, **named},
+            repository=self.repositories[0] if self.repositories else None,
+        )
+
+
+def _given(profile: Profile | str | None, given: Mapping[str, Profile]) -> Profile | str | None:
+    return given.get(profile, profile) if isinstance(profile, str) else profile
+
+
+def file_key(store: str, path: str) -> dict[str, str]:
+    """The key of a unit whose spec does not say what it is."""
+    return {"store": store, "path": path}
+
+
+def named(unit: Mapping[str, Any] | None, store: str, path: str) -> tuple[str, Mapping[str, Any]]:
+    """Type and key of what a spec wants."""
+    if unit is None:
+        return FILE, file_key(store, path)
+    return unit["type"], {name: value for name, value in unit.items() if name != "type"}
+
+
+def canonical(key: Mapping[str, Any]) -> str:
+    """A key as text: one for equal keys, in ASCII, whatever the order they were told in."""
+    return _encode(key)
+
+
+# json.dumps makes an encoder a call where it is told anything: 5 µs of 8.
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+
+
+def identity(kind: str, key: str) -> bytes:
+    """Sixteen bytes for a natural key: any database's index takes them, PostgreSQL's not a key of 4,095."""
+    return hashlib.sha256(f"{kind}\0{key}".encode(errors="surrogatepass")).digest()[:16]
+
+
+def profile_name(profile: Profile | str | None) -> str:
+    """What a record knows a profile by; "" for none, and for one without a name."""
+    return (profile.name if isinstance(profile, Profile) else profile) or ""
+
+
+def place_of(source: Source, profile: Profile | str | None = None) -> tuple[str, str]:
+    """What makes two sources one in a record: the URL as it is kept, and the profile's name."""
+    return kept_url(source), profile_name(source.profile if source.profile is not None else profile)
+
+
+def kept_url(source: Source) -> str:
+    """``source.kept``; most URLs hold nothing that could be left out, and need not be taken apart for each row."""
+    url = source.url
+    plain = "?" not in url and "@" not in url and "#" not in url and url.startswith(("http://", "https://"))
+    return url if plain else source.kept
+
+
+def loses_query(source: Source) -> bool:
+    """Whether the record leaves out a query that carries a secret."""
+    return source.secret_query or ("?" in source.url and has_secret_query(source.url))
