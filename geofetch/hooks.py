@@ -78,8 +78,9 @@ def watched(stages: Iterable[Any], spec: Spec) -> Bound:
 class Plain:
     """Plain callables as a stage: each is given what it is about, then what the fact tells.
 
-    ``planned(spec)``, ``started(attempt)``, ``headers(attempt, head)``, ``chunk(attempt, view)``, ``received(attempt)``,
-    ``accepted(attempt)``, ``stored(attempt, location)``, ``failed(attempt, error)``, ``finished(outcome)``.
+    ``planned(spec)``, ``started(attempt)``, ``headers(attempt, head)``, ``chunk(attempt, view)``,
+    ``received(attempt)``, ``accepted(attempt)``, ``stored(attempt, location)``, ``failed(attempt, error)``,
+    ``finished(outcome)``.
     """
 
     def __init__(self, hooks: Mapping[str, Hook | Sequence[Hook]]) -> None:

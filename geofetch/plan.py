@@ -150,8 +150,8 @@ def wait_s(retry: int, dice: Dice, error: BaseException | None = None) -> float:
 class Course:
     """The way through the sources of one spec: ``source`` is the one to ask now, None when there is nobody left.
 
-    A retry asks a source that was asked before; there are ``retries`` of them for a spec.  A source that failed for good
-    is not asked again.  At most ``len(sources) + retries`` attempts, whatever hooks answer.
+    A retry asks a source that was asked before; there are ``retries`` of them for a spec.  A source that failed for
+    good is not asked again.  At most ``len(sources) + retries`` attempts, whatever hooks answer.
     """
 
     sources: list[Source]

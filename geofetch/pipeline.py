@@ -1,0 +1,381 @@
+"""The walk of one download, told in order:
+
+    spec -> plan -> slot -> stream -> validate -> store -> record -> report
+
+In: a Spec, and the Kit it walks with.  Out: exactly one Outcome.  Never: validation, storage, records or progress
+themselves: they listen at the door (hooks.py) like everybody else, and this file says when it opens.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from random import Random
+from time import monotonic
+from typing import Any, Protocol
+
+from . import limits, plan
+from .errors import Cancelled, DeadlineExceeded, FetchError, SourceError, SourcesExhausted
+from .events import Attempt, Found, Outcome, Verdict
+from .hooks import Bound, bound, watched
+from .lane import Lane
+from .session import Session
+from .spec import Profile, Source, Spec
+from .stream import Patience, host_of, opened
+
+__all__ = ["Kit", "Progress", "walk"]
+
+log = logging.getLogger("geofetch")
+
+#: Bytes from which the native lane is worth its hops; smaller bodies are hashed and written where they arrive.
+LANE_FROM = 1 << 20
+
+
+class Sessions(Protocol):
+    """Which Session asks a source: the pool's own, or one for the source's profile."""
+
+    def __call__(self, profile: Profile | str | None) -> Session: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """What one pool's walks share."""
+
+    stages: tuple[Any, ...]
+    sessions: Sessions
+    slots: limits.Slots
+    patience: Patience = field(default_factory=Patience)
+    retries: int = 3
+    deadline_s: float | None = None
+    decode: bool = False
+    dice: plan.Dice = field(default_factory=Random)
+    lane_from: int | None = LANE_FROM
+
+
+class Progress:
+    """How far one walk is; its pool looks at it when the walk is killed from outside."""
+
+    __slots__ = ("attempts", "outcome")
+
+    def __init__(self) -> None:
+        self.attempts: list[Attempt] = []
+        self.outcome: Outcome | None = None
+
+
+def walk(spec: Spec, kit: Kit, progress: Progress | None = None) -> Outcome:
+    """Fetch, prove, store and record one file: its Outcome, whatever happens.
+
+    A BaseException that is neither a kill nor this walk's own deadline (a caller's gevent.Timeout, KeyboardInterrupt)
+    is raised again when all is cleaned up and ``finished`` was told; the Outcome then stands in ``progress``.
+    """
+    progress = progress or Progress()
+    began = monotonic()
+    observers = Bound()
+    passing_on: BaseException | None = None
+    late = DeadlineExceeded(f"not done within {kit.deadline_s} s" if kit.deadline_s is not None else "", spec=spec)
+    try:
+        with limits.deadline(kit.deadline_s, late):
+            observers = _taking_part(watched, kit, spec)
+            _tell(observers, "planned")
+            ended = _adopted(spec, kit, progress) or _fetched(spec, kit, progress)
+            error = None
+    except BaseException as exc:
+        ended, error = None, _told_already(exc, progress) or _as_error(exc, spec)
+        if not limits.ends_quietly(exc):
+            passing_on = exc
+    outcome = progress.outcome = _outcome(spec, progress, ended, error, monotonic() - began)
+    passing_on = _tell_all(observers["finished"], [], outcome) or passing_on
+    if passing_on is not None and not limits.ends_quietly(passing_on):
+        raise passing_on
+    return outcome
+
+
+def never_walked(spec: Spec, kit: Kit, error: FetchError, progress: Progress | None = None) -> Outcome:
+    """The Outcome of a spec that was pulled and never started; what may be raised besides is as with ``walk``."""
+    progress = progress or Progress()
+    observers = Bound()
+    try:
+        observers = _taking_part(watched, kit, spec)
+    except FetchError:
+        log.exception("a stage could not watch %s, which was never started", spec.source.shown)
+    passing_on = _tell_all(observers["planned"], [])
+    outcome = progress.outcome = _outcome(spec, progress, None, error, 0.0)
+    passing_on = _tell_all(observers["finished"], [], outcome) or passing_on
+    if passing_on is not None and not limits.ends_quietly(passing_on):
+        raise passing_on
+    return outcome
+
+
+# --------------------------------------------------------------------------------------------- is it there already?
+
+
+def _adopted(spec: Spec, kit: Kit, progress: Progress) -> Attempt | None:
+    """A file that a store has and that is right: recorded like any other, and no source is asked."""
+    for stage in kit.stages:
+        have = getattr(stage, "have", None)
+        found: Found | None = have(spec) if have is not None else None
+        if found is None:
+            continue
+        attempt = _begun(spec, None, progress)
+        attempt.size, attempt.verified = found.size, found.verified
+        attempt.digests.update(found.digests)
+        attempt.location, attempt.kept = found.location, found.kept
+        with _told_of(attempt, _taking_part(bound, kit, attempt)) as hooks:
+            _tell(hooks, "started")
+            _ask(hooks, "accepted")
+            _ask(hooks, "stored", attempt.location)
+        return attempt
+    return None
+
+
+# ------------------------------------------------------------------------------------------------ source after source
+
+
+def _fetched(spec: Spec, kit: Kit, progress: Progress) -> Attempt:
+    """Ask the sources in order, some of them again, until one gives the file; else raise what the last one said."""
+    course = plan.Course(plan.order(spec.sources, kit.dice), kit.retries)
+    while True:
+        attempt = _begun(spec, course.source, progress)
+        attempt_ended = _attempted(attempt, kit, progress)
+        if attempt.error is None:
+            return attempt
+        wait_s = course.after(attempt.error, attempt_ended, kit.dice)
+        if wait_s is None:
+            raise _final(spec, progress, attempt.error)
+        log.info("%s; %s in %.1f s", attempt.error, "asked again" if wait_s else "the next one is asked", wait_s)
+        if wait_s:
+            limits.pause(wait_s)  # no slot is held meanwhile
+
+
+def _attempted(attempt: Attempt, kit: Kit, progress: Progress) -> Verdict | None:
+    """One source, once.  An error that another try may mend stays on the attempt, with what a hook answered to it."""
+    assert attempt.source is not None
+    watch = _told_of(attempt, _taking_part(bound, kit, attempt))
+    try:
+        with watch as hooks:
+            _tell(hooks, "started")
+            with kit.slots.take(host_of(attempt.source.url)).held() as slot:
+                _streamed(attempt, kit, hooks, slot)
+            _ask(hooks, "accepted")
+            _ask(hooks, "stored", attempt.location)
+    except FetchError as exc:
+        attempt.error = exc
+    return watch.answer
+
+
+def _streamed(attempt: Attempt, kit: Kit, hooks: Bound, slot: limits.Slot) -> None:
+    """The bytes of one attempt, from the first of its head to its ``received``."""
+    source = attempt.source
+    assert source is not None
+    session = kit.sessions(attempt.spec.profile_of(source))
+    with ExitStack() as stack:
+        body = stack.enter_context(opened(session, source, kit.patience, decode=kit.decode, moved=slot.move))
+        attempt.head = body.head
+        _ask(hooks, "headers", body.head)
+        lane = _lane(hooks, kit, body.head.length)
+        if lane is not None:
+            stack.callback(lane.stop)
+        inline = hooks["chunk"] if lane is not None else (*hooks["chunk"], *hooks.offloaded)
+        size = 0
+        try:
+            for chunk in body:
+                size += len(chunk)
+                view = memoryview(chunk)
+                for hook in inline:
+                    _refusing(hook, view)
+                if lane is not None:
+                    _refusing(lane.put, chunk)
+                elif kit.lane_from is not None and size >= kit.lane_from and hooks.offloaded:
+                    # It told no length and grows: what was hashed and written so far stays, the rest goes elsewhere.
+                    lane, inline = Lane(hooks.offloaded), hooks["chunk"]
+                    stack.callback(lane.stop)
+        finally:
+            attempt.received_bytes = body.received
+        if lane is not None:
+            _refusing(lane.finish)
+        attempt.size = size
+        attempt.verified = "framing" if body.head.framed else "nothing"
+        _ask(hooks, "received")
+
+
+def _lane(hooks: Bound, kit: Kit, length: int | None) -> Lane | None:
+    if kit.lane_from is None or length is None or length < kit.lane_from or not hooks.offloaded:
+        return None
+    return Lane(hooks.offloaded)
+
+
+# --------------------------------------------------------------------------------------------------- telling and asking
+
+
+def _begun(spec: Spec, source: Source | None, progress: Progress) -> Attempt:
+    attempt = Attempt(spec, source, len(progress.attempts) + 1)
+    progress.attempts.append(attempt)
+    return attempt
+
+
+def _taking_part(bind: Callable[..., Bound], kit: Kit, what: Attempt | Spec) -> Bound:
+    """Every stage bound; one that cannot be refuses the download like any hook."""
+    try:
+        return bind(kit.stages, what)
+    except FetchError:
+        raise
+    except Exception as exc:
+        raise _refused(exc, "bind") from exc
+
+
+class _told_of:
+    """Around an attempt: how it ended is written on it, and told to ``failed`` if it failed or was killed."""
+
+    def __init__(self, attempt: Attempt, hooks: Bound) -> None:
+        self._attempt = attempt
+        self._hooks = hooks
+        self._began = monotonic()
+        #: What a hook that mended the cause answered.
+        self.answer: Verdict | None = None
+
+    def __enter__(self) -> Bound:
+        return self._hooks
+
+    def __exit__(self, kind: Any, exc: BaseException | None, traceback: Any) -> None:
+        self._attempt.elapsed_s = monotonic() - self._began
+        if exc is None:
+            return
+        error = self._attempt.error = _as_error(exc, self._attempt.spec)
+        if error.source is None and (isinstance(error, SourceError) or type(error) is FetchError):
+            error.source = self._attempt.source
+        answers: list[Any] = []
+        killed = _tell_all(self._hooks["failed"], answers, error)
+        self.answer = next((said for said in answers if isinstance(said, Verdict)), None)
+        if killed is not None:
+            raise killed
+        if isinstance(exc, Exception) and exc is not error:
+            raise error
+
+
+def _ask(hooks: Bound, fact: str, *told: Any) -> None:
+    """Tell those who may refuse: the first who raises ends the attempt."""
+    for hook in hooks[fact]:
+        try:
+            hook(*told)
+        except FetchError:
+            raise
+        except Exception as exc:
+            raise _refused(exc, fact) from exc
+
+
+def _refusing(hook: Callable[..., Any], *told: Any) -> None:
+    """A chunk hook called; what it raises refuses the download."""
+    try:
+        hook(*told)
+    except FetchError:
+        raise
+    except Exception as exc:
+        raise _refused(exc, "chunk") from exc
+
+
+def _refused(exc: Exception, fact: str) -> FetchError:
+    return FetchError(f"refused at {fact!r} by a hook: {type(exc).__name__}: {exc}")
+
+
+def _tell(hooks: Bound, fact: str, *told: Any) -> None:
+    """Tell those who only observe: what they raise is logged and changes nothing.  A kill is no opinion: it goes up."""
+    for hook in hooks[fact]:
+        _observed(hook, *told)
+
+
+def _tell_all(hooks: tuple[Callable[..., Any], ...], answers: list[Any], *told: Any) -> BaseException | None:
+    """Tell every observer of what cannot be undone, even if a kill strikes in one; the kill, for whom it concerns."""
+    killed: BaseException | None = None
+    for hook in hooks:
+        try:
+            answers.append(_observed(hook, *told))
+        except BaseException as exc:
+            killed = exc
+    return killed
+
+
+def _observed(hook: Callable[..., Any], *told: Any) -> Any:
+    try:
+        return hook(*told)
+    except Exception:
+        log.exception("an observer failed; the download goes on")
+        return None
+
+
+# ------------------------------------------------------------------------------------------------------- how it ended
+
+
+def _as_error(exc: BaseException, spec: Spec) -> FetchError:
+    """Whatever ended a walk, as a FetchError about this spec; its cause is kept."""
+    if isinstance(exc, FetchError):
+        error = exc
+    elif isinstance(exc, Exception):
+        # Not the network's fault, nor a hook's: ours. It must not look like a bad mirror, nor be lost.
+        log.error("a bug ended the download of %s", spec.source.shown, exc_info=exc)
+        error = FetchError(f"internal error: {type(exc).__name__}: {exc}")
+        error.__cause__ = exc
+    elif isinstance(exc, limits.Expired):
+        error = exc.error
+    elif limits.ends_quietly(exc) or isinstance(exc, limits.INTERRUPTS):
+        error = Cancelled("cancelled")
+        error.__cause__ = exc
+    else:
+        error = FetchError(f"interrupted by {type(exc).__name__}")
+        error.__cause__ = exc
+    if error.spec is None:
+        error.spec = spec
+    return error
+
+
+def _told_already(exc: BaseException, progress: Progress) -> FetchError | None:
+    """The error that the last attempt made of it, if it did: one kill is one error."""
+    error = progress.attempts[-1].error if progress.attempts else None
+    return error if error is not None and error.__cause__ is exc else None
+
+
+def _final(spec: Spec, progress: Progress, last: FetchError) -> FetchError:
+    if len(spec.sources) == 1 or plan.verdict(last) is Verdict.STOP:
+        return last
+    error = SourcesExhausted(f"all {len(spec.sources)} sources failed; the last one: {last}", spec=spec)
+    error.errors = tuple((attempt.source, attempt.error) for attempt in progress.attempts if attempt.error is not None)
+    error.__cause__ = last
+    return error
+
+
+def _outcome(
+    spec: Spec, progress: Progress, ended: Attempt | None, error: FetchError | None, elapsed_s: float
+) -> Outcome:
+    attempts = tuple(progress.attempts)
+    fetched = sum(attempt.received_bytes for attempt in attempts)
+    if ended is not None:
+        return Outcome(
+            state="adopted" if ended.source is None else "stored",
+            spec=spec,
+            source=ended.source,
+            location=ended.location,
+            size=ended.size,
+            digests=ended.digests,
+            verified=ended.verified,
+            fetched=fetched,
+            attempts=attempts,
+            elapsed_s=elapsed_s,
+        )
+    assert error is not None
+    error.attempts = attempts
+    last = attempts[-1] if attempts else None
+    return Outcome(
+        state="cancelled" if isinstance(error, Cancelled) else "failed",
+        spec=spec,
+        source=last.source if last is not None else None,
+        # A file that has its name keeps it, whatever failed after that.
+        location=last.location if last is not None else None,
+        size=last.size if last is not None else None,
+        digests=last.digests if last is not None else {},
+        verified=last.verified if last is not None else "nothing",
+        fetched=fetched,
+        error=error,
+        attempts=attempts,
+        elapsed_s=elapsed_s,
+    )

@@ -1,0 +1,393 @@
+"""Many files at once: the Pool, which wires session, limits and stages together; and ``fetch``, which is one spec of
+it.
+
+In: what callers say.  Out: Outcomes.  Never: a step of the walk itself (pipeline.py), or of many walks (runs.py).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from contextvars import ContextVar
+from dataclasses import replace
+from random import Random
+from typing import Any, Literal, TypeAlias
+
+from gevent.lock import Semaphore
+
+from . import limits
+from .errors import Cancelled, FetchError, SpecError
+from .events import Outcome
+from .hooks import checked, plain
+from .pipeline import LANE_FROM, Kit, Progress, never_walked, walk
+from .runs import Job, Run
+from .report import Report, Tally, automatic
+from .session import Session, use_gate
+from .spec import DigestLike, Profile, SourceLike, Spec, SpecLike
+from .store import FileStore, Store, StoreStage, TempStore, store_for
+from .stream import Patience
+from .validate import Digests, Size
+
+__all__ = ["Pool", "fetch"]
+
+log = logging.getLogger("geofetch")
+use_gate(limits.process)
+
+#: Specs that may be pulled and not yet committed and handed over, in sizes of the pool.
+AHEAD = 4
+
+Timeout: TypeAlias = "float | tuple[float | None, float | None] | None"
+OnError: TypeAlias = Literal["collect", "raise"]
+
+#: The pools whose jobs this greenlet works in: a hook that spawns into its own pool must not wait for its own place.
+_inside: ContextVar[frozenset[int]] = ContextVar("geofetch_inside", default=frozenset())
+
+
+class Pool:
+    """Downloads, many at once, each fetched, proven, stored and recorded; every spec ends in exactly one Outcome.
+
+    ``size``: connections at once; up to 4 x ``size`` specs are pulled and not yet handed over.  ``session``: whose
+    headers, cookies and auth go along (a :class:`geofetch.Session`).  ``store``: where files go (a Store, or the
+    folder of a FileStore); without one they are temporary files, handed over open.  ``recorder``: what remembers them
+    (a Recorder, or its URL).  ``stages`` and ``hooks`` (plain callables by fact) take part as :mod:`geofetch.hooks`
+    says.  ``progress``: None shows bars on a terminal and logs elsewhere, True
+    prints lines elsewhere, False counts nothing, a :class:`geofetch.Report` or anything callable is given Tallies. ``per_host``: connections to one host.  ``retries``: tries beyond the first of each source, over
+    all sources. ``timeout``: seconds, or a pair for connecting and reading.  ``low_speed``: bytes a second, and for
+    how many seconds, below which a body is given up.  ``deadline``: seconds for one spec from its start to its
+    Outcome.  ``on_error="raise"``: the first failure cancels the rest and is raised.  ``profiles``: Profiles by the
+    names that sources and specs call. ``decode``: undo a Content-Encoding that nobody asked for.  ``check``: read
+    files that are there, whatever records say.
+
+    A context manager: left in peace it waits for its jobs, left by an exception it cancels them.
+    """
+
+    def __init__(
+        self,
+        size: int = 32,
+        *,
+        session: Session | None = None,
+        store: Store | str | os.PathLike[str] | None = None,
+        recorder: Any = None,
+        stages: Iterable[Any] = (),
+        hooks: Mapping[str, Any] | None = None,
+        progress: Any = None,
+        per_host: int | None = None,
+        retries: int = 3,
+        timeout: Timeout = None,
+        low_speed: tuple[float, float] | None = None,
+        deadline: float | None = None,
+        on_error: OnError = "collect",
+        profiles: Mapping[str, Profile] | None = None,
+        decode: bool = False,
+        check: bool = False,
+        offload: bool = True,
+    ) -> None:
+        self.size = _counted(size, "size", 1)
+        if on_error not in ("collect", "raise"):
+            raise SpecError(f"on_error is 'collect' or 'raise', not {on_error!r}")
+        if session is not None and not isinstance(session, Session):
+            raise SpecError("session is a geofetch.Session; requests' own would block every other download")
+        self._raises = on_error == "raise"
+        self._owned: list[Any] = []
+        self.store = self._a_store(store)
+        self.recorder = self._a_recorder(recorder)
+        self._progress = progress
+        self._places = Semaphore(AHEAD * self.size)
+        self._jobs: set[Job] = set()
+        self._runs: set[Run] = set()
+        self._closed = False
+        self._spawned: _Counted | None = None
+        self._report: Report | None = None
+        base = session or Session()
+        gate = base.gate
+        parent = gate if isinstance(gate, limits.Slots) else limits.process
+        self._kit = Kit(
+            stages=self._stages(checked(stages), hooks, check),
+            sessions=_Sessions(base, profiles or {}),
+            slots=parent.narrowed(self.size, per_host),
+            patience=_patience(timeout, low_speed),
+            retries=_counted(retries, "retries", 0),
+            deadline_s=_seconds(deadline, "deadline"),
+            decode=decode,
+            dice=Random(),
+            lane_from=LANE_FROM if offload else None,
+        )
+        if self.size > (limits.process.total or self.size):
+            log.warning(
+                "size=%d, but the process may hold %s connections (a third of ulimit -n at most)",
+                self.size,
+                limits.process.total,
+            )
+
+    def _a_store(self, store: Any) -> Store:
+        if store is not None and not isinstance(store, str | os.PathLike):
+            return store  # type: ignore[no-any-return]
+        found: Store = TempStore() if store is None else FileStore(store)
+        self._owned.append(found)
+        return found
+
+    def _a_recorder(self, recorder: Any) -> Any:
+        if isinstance(recorder, str):
+            from .records import Recorder
+
+            recorder = Recorder(recorder)
+            self._owned.append(recorder)
+        if recorder is not None and getattr(self.store, "durable", False):
+            recorder.durable = True
+        return recorder
+
+    def _stages(self, own: Sequence[Any], hooks: Mapping[str, Any] | None, check: bool) -> tuple[Any, ...]:
+        recorder = self.recorder
+        # Whatever has no digest to be held against gets one to be held against next year.
+        address = self.store.address
+        always = [address] if address is not None else ["sha256"] if recorder is not None else []
+        storing = StoreStage(self.store, recorder.recall if recorder is not None else None, check)
+        # The facts order the steps; among those who hear of one fact, records come last: no one refuses after them.
+        return (Size(), Digests(always), storing, *own, *plain(hooks), *([recorder] if recorder is not None else []))
+
+    # ----------------------------------------------------------------------------------------------------------- many
+
+    def map(self, specs: Iterable[SpecLike], *, deadline: float | None = None) -> list[Outcome]:
+        """One Outcome for each spec, in order.  ``deadline``: seconds for all of them together.
+
+        A list is checked before anything is fetched: a bad spec in it is a SpecError.  With ``on_error="raise"`` the
+        first failure cancels the rest, waits for it, and is raised with all ``.outcomes``.
+        """
+        if isinstance(specs, list | tuple):
+            specs = [Spec.of(given) for given in specs]
+        with _Counted(self, specs) as kit:
+            return self._run(kit, specs, ordered=True, deadline=deadline, keep=True).all()
+
+    def imap(self, specs: Iterable[SpecLike], *, deadline: float | None = None) -> Iterator[Outcome]:
+        """Outcomes in the order of the specs, lazily; a consumer that stops taking them cancels the rest."""
+        return self._handed_over(specs, True, deadline)
+
+    def imap_unordered(self, specs: Iterable[SpecLike], *, deadline: float | None = None) -> Iterator[Outcome]:
+        """Outcomes as they come, lazily: no file waits for a slower one before it."""
+        return self._handed_over(specs, False, deadline)
+
+    def _handed_over(self, specs: Iterable[SpecLike], ordered: bool, deadline: float | None) -> Iterator[Outcome]:
+        self._check_open()
+        _seconds(deadline, "deadline")
+        with _Counted(self, specs) as kit:
+            yield from self._run(kit, specs, ordered=ordered, deadline=deadline).outcomes()
+
+    def _run(
+        self, kit: Kit, specs: Iterable[SpecLike], *, ordered: bool, deadline: float | None, keep: bool = False
+    ) -> Run:
+        self._check_open()
+
+        def start(spec: Spec, ended: Callable[[Job], None]) -> Job:
+            return self._job(spec, kit, ended, raises=False)
+
+        def refuse(spec: Spec, error: FetchError) -> Outcome:
+            return never_walked(spec, kit, error)
+
+        run = Run(
+            specs,
+            start,
+            refuse,
+            places=AHEAD * self.size,
+            ordered=ordered,
+            fail_fast=self._raises,
+            deadline_s=_seconds(deadline, "deadline"),
+            keep=keep,
+        )
+        self._runs.add(run)
+        return run
+
+    # ------------------------------------------------------------------------------------------------------------ one
+
+    def spawn(self, spec: SpecLike) -> Job:
+        """A job for one spec, started; waits for a place while 4 x ``size`` are under way (as gevent's pools do)."""
+        self._check_open()
+        given = Spec.of(spec)
+        nested = id(self) in _inside.get()
+        if not nested:
+            self._places.acquire()
+        if self._spawned is None:
+            self._spawned = _Counted(self)
+        kit = self._spawned.__enter__()
+
+        def ended(job: Job) -> None:
+            if not nested:
+                self._places.release()
+
+        return self._job(given, kit, ended, raises=self._raises)
+
+    def _job(self, spec: Spec, kit: Kit, ended: Callable[[Job], None], raises: bool) -> Job:
+        def left(job: Job) -> None:
+            self._jobs.discard(job)
+            ended(job)
+
+        token = _inside.set(_inside.get() | {id(self)})
+        try:
+            job = Job(spec, kit, left, raises)
+        finally:
+            _inside.reset(token)
+        self._jobs.add(job)
+        return job
+
+    def walk_here(self, spec: Spec) -> Outcome:
+        """One spec in this very greenlet: what :func:`fetch` does."""
+        with _Counted(self) as kit:
+            return walk(spec, kit, Progress())
+
+    # ------------------------------------------------------------------------------------------------------------ end
+
+    def cancel(self) -> None:
+        """No new specs, and an end to what is under way; every spec still gets its Outcome.  Returns at once."""
+        for run in list(self._runs):
+            run.stop()
+        for job in list(self._jobs):
+            job.cancel()
+
+    def join(self) -> None:
+        """Wait for every job."""
+        while self._jobs:
+            next(iter(self._jobs))._ended.wait()
+
+    def close(self) -> None:
+        """Wait for the jobs, then close what this pool made for itself.  A second time does nothing."""
+        if self._closed:
+            return
+        self.join()
+        self._closed = True
+        if self._spawned is not None:
+            self._spawned.__exit__()
+        for one in reversed(self._owned):
+            one.close()
+
+    @property
+    def tally(self) -> Tally | None:
+        """How far the run is that began last, or how it ended; None before the first, and with ``progress=False``."""
+        return None if self._report is None else self._report.tally()
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, kind: Any, exc: BaseException | None, traceback: Any) -> None:
+        if exc is not None:
+            self.cancel()
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Cancelled("this pool is closed; make a new one")
+
+    def __repr__(self) -> str:
+        return f"Pool({self.size}, store={self.store!r}, {len(self._jobs)} under way)"
+
+
+class _Counted:
+    """Around a run: a report for it, which ends with it however it ends; one that the caller made goes on."""
+
+    def __init__(self, pool: Pool, specs: Iterable[SpecLike] = ()) -> None:
+        self._pool = pool
+        self._specs = specs
+        self._given = isinstance(pool._progress, Report)
+        self._report = pool._report = _report(pool._progress)
+
+    def __enter__(self) -> Kit:
+        if self._report is not None and isinstance(self._specs, Sized) and not self._given:
+            self._report.expect(len(self._specs))
+        return _told_to(self._pool._kit, self._report)
+
+    def __exit__(self, *exc: Any) -> None:
+        self._pool._runs = {run for run in self._pool._runs if not run.over}
+        if self._report is not None and not self._given:
+            self._report.close()
+
+
+def _report(progress: Any) -> Report | None:
+    if progress is False:
+        return None
+    if progress is None or progress is True:
+        return Report(automatic(command=progress is True))
+    return progress if isinstance(progress, Report) else Report(progress)
+
+
+def _told_to(kit: Kit, report: Report | None) -> Kit:
+    return kit if report is None else replace(kit, stages=(*kit.stages, report))
+
+
+class _Sessions:
+    """A Session for each Profile: its own headers, its own identity; the connections are shared all the same."""
+
+    def __init__(self, base: Session, profiles: Mapping[str, Profile]) -> None:
+        self._base = base
+        self._named = dict(profiles)
+        self._made: dict[Profile, Session] = {}
+
+    def __call__(self, profile: Profile | str | None) -> Session:
+        if profile is None:
+            return self._base
+        if isinstance(profile, str):
+            if profile not in self._named:
+                raise SpecError(f"no profile is called {profile!r}; give it: profiles={{{profile!r}: Profile(…)}}")
+            profile = self._named[profile]
+        found = self._made.get(profile)
+        if found is None:
+            found = self._made[profile] = self._base.with_profile(profile)
+        return found
+
+
+def _counted(value: int, name: str, least: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise SpecError(f"{name} is a whole number from {least}, not {value!r}")
+    return value
+
+
+def _seconds(value: float | None, name: str) -> float | None:
+    if value is not None and (not isinstance(value, int | float) or isinstance(value, bool) or not value > 0):
+        raise SpecError(f"{name} is a number of seconds above 0, not {value!r}")
+    return None if value is None or math.isinf(value) else float(value)
+
+
+def _patience(timeout: Timeout, low_speed: tuple[float, float] | None) -> Patience:
+    found = Patience()
+    connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)
+    if connect is not None:
+        found = replace(found, connect_s=_seconds(connect, "timeout") or 86_400.0)
+    if read is not None:
+        found = replace(found, read_s=_seconds(read, "timeout") or 86_400.0)
+    if low_speed is not None:
+        rate, seconds = low_speed
+        found = replace(found, low_speed_bps=float(rate), low_speed_s=_seconds(seconds, "low_speed") or math.inf)
+    return found
+
+
+def fetch(
+    source: SpecLike | None = None,
+    *,
+    to: Any = None,
+    sources: Iterable[SourceLike] = (),
+    size: int | None = None,
+    digests: DigestLike | None = None,
+    profile: Profile | str | None = None,
+    unit: Mapping[str, Any] | None = None,
+    repository: str | None = None,
+    progress: Any = False,
+    **settings: Any,
+) -> Outcome:
+    """One file, fetched, proven and stored: its Outcome; its error is raised.
+
+    ``to``: a file's path, a folder (one that is there, or with a slash at its end), an open binary file, a Store;
+    without it the file is temporary, and ``outcome.location`` is it, open.  The other arguments are :class:`Spec`'s and
+    :class:`Pool`'s.  With several sources that all fail, SourcesExhausted is raised; with one, its own error.
+    """
+    if isinstance(source, Spec | Mapping):
+        spec = Spec.of(source)
+    else:
+        spec = Spec(
+            source, sources=sources, size=size, digests=digests, profile=profile, unit=unit, repository=repository
+        )
+    store = store_for(to)
+    try:
+        with Pool(1, store=store, progress=progress, **settings) as pool:
+            return pool.walk_here(spec).raise_for_error()
+    finally:
+        if store is not to:
+            store.close()

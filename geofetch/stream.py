@@ -1,0 +1,315 @@
+"""Bytes from one source: asked, followed through redirects, judged by status and framing, read as they arrive.
+
+In: a Session, a Source, patience.  Out: a Head, then chunks; every failure as one of ours, around the whole iteration.
+Never: whether they are the right bytes, where they go, what to do after an error.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import logging
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+from urllib.parse import urljoin
+
+import gevent
+from requests import Request, Response
+from requests.structures import CaseInsensitiveDict
+
+from .errors import (
+    BadResponse,
+    BadStatus,
+    NotFound,
+    RateLimited,
+    RedirectLoop,
+    RedirectRefused,
+    SpecError,
+    Stalled,
+    Truncated,
+    Unauthorized,
+    Undecodable,
+)
+from .events import Head
+from .names import checked_url, origin, shown
+from .session import OWN_REDIRECTS, Session
+from .spec import Source
+from .translate import translated
+from .transport import BadFraming, Framing, framing
+
+log = logging.getLogger("geofetch")
+
+__all__ = ["Body", "Patience", "opened"]
+
+#: Bytes asked for at once; what has arrived is taken, never waited for until it is so much.
+READ = 256 * 1024
+#: Bytes of an error's body that are kept with it.
+ERROR_BODY = 64 * 1024
+#: Bytes that decoding may give at once: a bomb is stopped by the size it may have, not by memory.
+DECODED = 256 * 1024
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+#: What may be the file: RFC 9110, 15.3.1 and 15.3.4 (a proxy's copy).  A 206 was not asked for, a 204 has nothing.
+FILE = frozenset({200, 203})
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait: ``connect_s`` for name, addresses and handshakes together, ``read_s`` for the head and then for
+    each piece of the body; a body slower than ``low_speed_bps`` over ``low_speed_s`` is given up.
+    """
+
+    connect_s: float = 10.0
+    read_s: float = 60.0
+    low_speed_bps: float = 1024.0
+    low_speed_s: float = 60.0
+
+
+@contextmanager
+def opened(
+    session: Session,
+    source: Source,
+    patience: Patience,
+    *,
+    decode: bool = False,
+    moved: Callable[[str], None] | None = None,
+) -> Iterator[Body]:
+    """The body of a source that answered with what could be the file; closed at the end, whatever happens.
+
+    ``moved`` is called with the host of a redirect before it is asked: a slot may have to move along.  ``decode``
+    undoes a Content-Encoding that the server applied although identity was asked for.
+    """
+    with translated(source):
+        response = _followed(session, source, patience, moved)
+        try:
+            body = Body(source, response, patience, decode)
+        except BaseException:
+            response.close()
+            raise
+    try:
+        yield body
+    finally:
+        response.close()
+
+
+def _followed(session: Session, source: Source, patience: Patience, moved: Callable[[str], None] | None) -> Response:
+    url, asking = source.url, session
+    for _ in range(session.max_redirects + 1):
+        response = _asked(asking, url, patience)
+        try:
+            target = _target(response, url)
+        except BaseException:
+            response.close()
+            raise
+        if target is None:
+            return response
+        # Closed, not drained: its body may have no end.
+        response.close()
+        if asking is session and origin(target) != origin(source.url):
+            asking = session.bare()
+        if moved is not None:
+            moved(host_of(target))
+        url = target
+    raise RedirectLoop(f"more than {session.max_redirects} redirects", source=source)
+
+
+def host_of(url: str) -> str:
+    """Host and port as caps count them."""
+    _, host, port = origin(url)
+    return f"{host}:{port}"
+
+
+def _asked(session: Session, url: str, patience: Patience) -> Response:
+    request = session.prepare_request(Request("GET", url, headers={"Accept-Encoding": "identity"}))
+    setattr(request, OWN_REDIRECTS, True)
+    settings = session.merge_environment_settings(request.url or url, {}, True, None, None)
+    # A timeout of requests is one recv's: a head dripped byte by byte outlives it. The slot is held already, so nothing
+    # in here waits for anybody but the source.
+    whole = patience.connect_s + patience.read_s
+    late = Stalled(f"no complete head within {whole:g} s")
+    with gevent.Timeout(whole, late):
+        return session.send(request, allow_redirects=False, timeout=(patience.connect_s, patience.read_s), **settings)
+
+
+def _target(response: Response, url: str) -> str | None:
+    if response.status_code not in REDIRECTS:
+        return None
+    raw: Any = response.raw
+    told = set(raw.headers.getlist("location"))
+    if len(told) != 1 or not next(iter(told)).strip():
+        raise BadResponse(f"status {response.status_code} with {'no' if not told else 'an unclear'} Location")
+    location = told.pop().strip()
+    with suppress(UnicodeError):
+        # Headers are read as Latin-1, URLs in the wild are UTF-8.
+        location = location.encode("latin-1").decode()
+    try:
+        target = checked_url(urljoin(url, location))
+    except (SpecError, ValueError) as exc:
+        raise RedirectRefused(f"redirected to {shown(location)}: not a place to download from") from exc
+    if not target.startswith(("http://", "https://")):
+        raise RedirectRefused(f"redirected to {shown(target)}: only http and https are followed")
+    if url.startswith("https:") and target.startswith("http:"):
+        raise RedirectRefused(f"redirected from https to {shown(target)}: what TLS protected would travel open")
+    return target
+
+
+class Body:
+    """An answer that could be the file: its ``head``, then its chunks, once."""
+
+    def __init__(self, source: Source, response: Response, patience: Patience, decode: bool) -> None:
+        self._source = source
+        self._response = response
+        self._patience = patience
+        _check_status(response)
+        found = _framing(response)
+        encoding = (response.headers.get("content-encoding") or "").strip().lower()
+        encoding = "" if encoding == "identity" else encoding
+        self._decoder = _Decoder(encoding) if encoding and decode else None
+        self._length = found.length
+        #: Bytes that came over the wire so far.
+        self.received = 0
+        self.head = Head(
+            status=response.status_code,
+            headers=response.headers,
+            length=None if self._decoder else found.length,
+            framed=found.kind != "close",
+            encoding="" if self._decoder else encoding,
+            url=shown(response.url),
+        )
+
+    def __iter__(self) -> Iterator[bytes]:
+        with translated(self._source, body=self):
+            if self._decoder is None:
+                yield from self._raw()
+            else:
+                for chunk in self._raw():
+                    yield from self._decoder.decoded(chunk)
+                self._decoder.finish()
+
+    def _raw(self) -> Iterator[bytes]:
+        read = self._response.raw.read1
+        patience = self._patience
+        since, before = monotonic(), 0
+        # read1 gives what has arrived; iter_content would throw away a chunk's beginning when the peer dies.
+        while chunk := read(READ, decode_content=False):
+            self.received += len(chunk)
+            yield chunk
+            now = monotonic()
+            if now - since >= patience.low_speed_s:
+                if self.received - before < patience.low_speed_bps * (now - since):
+                    raise Stalled(
+                        f"{self.received - before} bytes in {now - since:.0f} s: slower than "
+                        f"{patience.low_speed_bps:g} bytes/s"
+                    )
+                since, before = now, self.received
+        if self._length is not None and self.received < self._length:
+            raise Truncated(self.so_far())
+
+    def so_far(self) -> str:
+        """How much of it came, in words."""
+        return f"{self.received} of {'an unknown number of' if self._length is None else self._length} bytes"
+
+
+def _check_status(response: Response) -> None:
+    status = response.status_code
+    if status in FILE:
+        return
+    if status == 206:
+        raise BadResponse("status 206: a part, where the whole was asked for")
+    told = _retry_after_s(response.headers.get("retry-after"))
+    kind: type[BadStatus] = BadStatus
+    if status in (401, 403):
+        kind = Unauthorized
+    elif status in (404, 410):
+        kind = NotFound
+    elif status == 429 or (status == 503 and told is not None):
+        kind = RateLimited
+    error = kind(f"status {status} {response.reason or ''}".rstrip(), response=_remembered(response))
+    error.retry_after_s = told
+    raise error
+
+
+def _retry_after_s(text: str | None) -> float | None:
+    """Seconds to wait by Retry-After, a number or a date (RFC 9110, 10.2.3); None for what is neither."""
+    text = (text or "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:12])
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _remembered(response: Response) -> Response:
+    """A response that can be kept with an error: closed, a bounded body, no socket, nothing secret."""
+    found = Response()
+    found.status_code = response.status_code
+    found.reason = response.reason
+    found.url = shown(response.url)
+    found.headers = CaseInsensitiveDict((k, v) for k, v in response.headers.items() if k.lower() != "set-cookie")
+    found.encoding = response.encoding
+    body = b""
+    try:
+        with gevent.Timeout(5, False):
+            while len(body) < ERROR_BODY and (more := response.raw.read1(ERROR_BODY - len(body), decode_content=False)):
+                body += more
+    except Exception as exc:
+        # An error's body is a courtesy; the error itself is told.
+        log.debug("the body of a status %d did not come: %r", response.status_code, exc)
+    response.close()
+    found._content = body
+    found._content_consumed = True
+    return found
+
+
+def _framing(response: Response) -> Framing:
+    raw: Any = response.raw
+    message = getattr(getattr(raw, "_original_response", None), "msg", None)
+    if message is not None and (message.defects or message.get_payload()):
+        raise BadResponse("the head holds a line that is no header")
+    try:
+        return framing("GET", response.status_code, raw.headers.items())
+    except BadFraming as exc:
+        raise BadResponse(str(exc)) from exc
+
+
+def _inflating() -> Any:
+    return zlib.decompressobj(zlib.MAX_WBITS | 32)
+
+
+class _Decoder:
+    """Undoes gzip and deflate (RFC 9110, 8.4.1), in bounded pieces; anything else is Undecodable."""
+
+    def __init__(self, encoding: str) -> None:
+        if encoding not in ("gzip", "x-gzip", "deflate"):
+            raise Undecodable(f"Content-Encoding {encoding!r} cannot be undone here; gzip and deflate can")
+        self._encoding = encoding
+        # 32: a zlib or gzip header, found by itself; "deflate" is sent without any by some servers.
+        self._inflate = _inflating()
+        self._begun = False
+
+    def decoded(self, chunk: bytes) -> Iterator[bytes]:
+        data = chunk
+        while data:
+            if self._inflate.eof:  # gzip may have several members (RFC 1952, 2.2)
+                self._inflate = _inflating()
+                self._begun = False
+            try:
+                out = self._inflate.decompress(data, DECODED)
+            except zlib.error as exc:
+                if self._encoding == "deflate" and not self._begun:
+                    self._inflate, self._begun = zlib.decompressobj(-zlib.MAX_WBITS), True
+                    continue
+                raise Undecodable(f"not the {self._encoding} that its Content-Encoding says: {exc}") from exc
+            self._begun = True
+            data = self._inflate.unconsumed_tail or self._inflate.unused_data
+            if out:
+                yield out
+
+    def finish(self) -> None:
+        if self._begun and not self._inflate.eof:
+            raise Truncated(f"the {self._encoding} encoding has no end")

@@ -1,0 +1,147 @@
+"""Are these the right bytes: their number, their digests, and what the server itself says of them.
+
+In: a head, chunks, the end.  Out: a refusal (SizeMismatch, TooLarge, DigestMismatch, Undecodable), or the digests and
+what proved the file, written on the attempt.  Never: a file, a socket.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from .errors import DigestMismatch, SizeMismatch, SpecError, TooLarge, Undecodable
+from .events import Attempt, Head
+from .spec import Digest, algorithm, hasher
+
+__all__ = ["Digests", "Size", "announced"]
+
+
+class Size:
+    """The number of bytes: announced, on the way and in the end, held against ``spec.size``."""
+
+    def bind(self, attempt: Attempt) -> Mapping[str, Callable[..., None]]:
+        want = attempt.spec.size
+        if attempt.source is None or want is None:
+            return {}
+        seen = 0
+
+        def on_headers(head: Head) -> None:
+            # The length of an encoded body is not the file's; such a body is judged when it is whole.
+            if head.length is not None and not head.encoding and head.length != want:
+                kind = TooLarge if head.length > want else SizeMismatch
+                raise kind(f"{head.length} bytes announced, {want} wanted", spec=attempt.spec, source=attempt.source)
+
+        def on_chunk(view: memoryview) -> None:
+            nonlocal seen
+            seen += len(view)
+            if seen > want:
+                raise _refusal(attempt, TooLarge, f"more than the {want} bytes wanted")
+
+        def on_received() -> None:
+            if seen != want:
+                raise _refusal(attempt, SizeMismatch, f"{seen} bytes, {want} wanted")
+            if attempt.verified != "digest":
+                attempt.verified = "size"
+
+        return {"headers": on_headers, "chunk": on_chunk, "received": on_received}
+
+
+class Digests:
+    """The digests: those of the spec and of the server's own header, in one pass; ``always`` are computed besides."""
+
+    offload = True
+
+    def __init__(self, always: Iterable[str] = ()) -> None:
+        self._always = tuple(algorithm(named) for named in always)
+
+    def bind(self, attempt: Attempt) -> Mapping[str, Callable[..., None]]:
+        if attempt.source is None:
+            return {}
+        wanted = attempt.spec.digests
+        told: dict[str, Digest] = {}
+        running: dict[str, Any] = {digest.algorithm: digest.new() for digest in wanted}
+        for named in self._always:
+            running.setdefault(named, hasher(named))
+        updates = [hash_.update for hash_ in running.values()]
+
+        def on_headers(head: Head) -> None:
+            if head.encoding:
+                return
+            for digest in announced(head.headers):
+                told[digest.algorithm] = digest
+                if digest.algorithm not in running:
+                    running[digest.algorithm] = digest.new()
+                    updates.append(running[digest.algorithm].update)
+
+        def on_chunk(view: memoryview) -> None:
+            for update in updates:
+                update(view)
+
+        def on_received() -> None:
+            for named, hash_ in running.items():
+                attempt.digests[named] = Digest(named, _value(hash_, wanted, named))
+            for digest in (*wanted, *told.values()):
+                found = attempt.digests[digest.algorithm]
+                if found != digest:
+                    whose = "wanted" if digest in wanted else "announced by the server"
+                    raise _refusal(
+                        attempt, DigestMismatch, f"{found} came, {digest.algorithm}:{digest.hex} was {whose}"
+                    )
+            if wanted:
+                attempt.verified = "digest"
+
+        return {"headers": on_headers, "chunk": on_chunk, "received": on_received}
+
+
+def _value(hash_: Any, wanted: Iterable[Digest], named: str) -> bytes:
+    if hash_.digest_size:
+        value: bytes = hash_.digest()
+        return value
+    # SHAKE gives as many bytes as one asks for.
+    return bytes(hash_.digest(next(len(digest.value) for digest in wanted if digest.algorithm == named)))
+
+
+def _refusal(attempt: Attempt, kind: type[SizeMismatch] | type[DigestMismatch], text: str) -> Exception:
+    encoding = attempt.head.encoding if attempt.head is not None else ""
+    if encoding:
+        # Not the wrong file, but the right one in a form that nobody asked for.
+        return Undecodable(
+            f"sent with Content-Encoding {encoding!r} although identity was asked for; decode=True undoes it ({text})",
+            spec=attempt.spec,
+            source=attempt.source,
+        )
+    return kind(text, spec=attempt.spec, source=attempt.source)
+
+
+#: RFC 9530, 5: the registered algorithms that still hold; 'md5' and 'sha' count as damage checks only, and do so here.
+_FIELD_NAMES = {"sha-256": "sha256", "sha-512": "sha512", "md5": "md5", "sha": "sha1"}
+_MEMBER = re.compile(r"\s*([a-z0-9*.-]+)\s*=\s*:([A-Za-z0-9+/=]*):\s*(?:;[^,]*)?$")
+
+
+def announced(headers: Mapping[str, str]) -> list[Digest]:
+    """The digests that a server says its content has: Repr-Digest and Content-Digest (RFC 9530), Digest (RFC 3230),
+    Content-MD5 (RFC 1864).  What cannot be read is passed over: it proves nothing either way.
+    """
+    found: dict[str, Digest] = {}
+    for field in ("repr-digest", "content-digest"):
+        for member in headers.get(field, "").split(","):
+            match = _MEMBER.fullmatch(member.strip())
+            if match:
+                _add(found, match[1], match[2])
+    for member in headers.get("digest", "").split(","):
+        named, _, value = member.strip().partition("=")
+        _add(found, named.lower(), value)
+    _add(found, "md5", headers.get("content-md5", "").strip())
+    return list(found.values())
+
+
+def _add(found: dict[str, Digest], named: str, text: str) -> None:
+    if named in _FIELD_NAMES and text:
+        try:
+            digest = Digest(_FIELD_NAMES[named], base64.b64decode(text, validate=True))
+        except (SpecError, ValueError, binascii.Error):
+            return
+        found.setdefault(digest.algorithm, digest)
