@@ -76,9 +76,6 @@ _ROOMS = {
     "UntrustedTLS": "errors",
 }
 
-#: Names that are called otherwise in their room.
-_CALLED = {"read_manifest": "read"}
-
 __all__ = ["__version__", *sorted(_ROOMS)]
 
 
@@ -89,7 +86,7 @@ def __getattr__(name: str) -> Any:
     if room == "session":
         # The process' limits stand above every Session: pool.py wires them.
         import_module(".pool", __name__)
-    found = getattr(import_module(f".{room}", __name__), _CALLED.get(name, name))
+    found = getattr(import_module(f".{room}", __name__), name)
     globals()[name] = found
     return found
 
@@ -100,42 +97,60 @@ def __dir__() -> list[str]:
 
 # What the lazy door gives, told to type checkers.
 if TYPE_CHECKING:
-    from .errors import (
-        BadResponse,
-        BadStatus,
-        Cancelled,
-        DeadlineExceeded,
-        DigestMismatch,
-        FetchError,
-        IntegrityError,
-        NotFound,
-        ProxyFailure,
-        RateLimited,
-        RecordError,
-        RedirectLoop,
-        RedirectRefused,
-        SizeMismatch,
-        SourceError,
-        SourcesExhausted,
-        SpecError,
-        Stalled,
-        StoreError,
-        TooLarge,
-        Truncated,
-        Unauthorized,
-        Undecodable,
-        Unreachable,
-        UntrustedTLS,
-    )
-    from .events import Attempt, Outcome, Verdict
-    from .hooks import Stage
-    from .limits import configure
-    from .manifest import read as read_manifest
-    from .monkey import patch_all, patch_requests
-    from .pool import Pool, fetch
-    from .records import Recorder
-    from .report import Report, Tally
-    from .session import Session, delete, get, head, options, patch, post, put, request
-    from .spec import Digest, Profile, Source, Spec
-    from .store import FileStore, MemoryStore, Store, TempStore
-    from .upkeep import repair, verify
+    from .errors import BadResponse as BadResponse
+    from .errors import BadStatus as BadStatus
+    from .errors import Cancelled as Cancelled
+    from .errors import DeadlineExceeded as DeadlineExceeded
+    from .errors import DigestMismatch as DigestMismatch
+    from .errors import FetchError as FetchError
+    from .errors import IntegrityError as IntegrityError
+    from .errors import NotFound as NotFound
+    from .errors import ProxyFailure as ProxyFailure
+    from .errors import RateLimited as RateLimited
+    from .errors import RecordError as RecordError
+    from .errors import RedirectLoop as RedirectLoop
+    from .errors import RedirectRefused as RedirectRefused
+    from .errors import SizeMismatch as SizeMismatch
+    from .errors import SourceError as SourceError
+    from .errors import SourcesExhausted as SourcesExhausted
+    from .errors import SpecError as SpecError
+    from .errors import Stalled as Stalled
+    from .errors import StoreError as StoreError
+    from .errors import TooLarge as TooLarge
+    from .errors import Truncated as Truncated
+    from .errors import Unauthorized as Unauthorized
+    from .errors import Undecodable as Undecodable
+    from .errors import Unreachable as Unreachable
+    from .errors import UntrustedTLS as UntrustedTLS
+    from .events import Attempt as Attempt
+    from .events import Outcome as Outcome
+    from .events import Verdict as Verdict
+    from .hooks import Stage as Stage
+    from .limits import configure as configure
+    from .manifest import read_manifest as read_manifest
+    from .monkey import patch_all as patch_all
+    from .monkey import patch_requests as patch_requests
+    from .pool import Pool as Pool
+    from .pool import fetch as fetch
+    from .records import Recorder as Recorder
+    from .report import Report as Report
+    from .report import Tally as Tally
+    from .session import Session as Session
+    from .session import delete as delete
+    from .session import get as get
+    from .session import head as head
+    from .session import options as options
+    from .session import patch as patch
+    from .session import post as post
+    from .session import put as put
+    from .session import request as request
+    from .spec import Digest as Digest
+    from .spec import Profile as Profile
+    from .spec import Source as Source
+    from .spec import Spec as Spec
+    from .store import FileStore as FileStore
+    from .store import MemoryStore as MemoryStore
+    from .store import Store as Store
+    from .store import TempStore as TempStore
+    from .upkeep import repair as repair
+    from .upkeep import verify as verify

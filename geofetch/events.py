@@ -7,8 +7,8 @@
     received()             attempt   may refuse              the framing says: this was all
     accepted()             attempt   may refuse              whole and proven: publish
     stored(location)       attempt   may refuse              it has its final name: record
-    failed(error)          attempt   observed, may answer    this try is over; a hook that mended the cause answers
-    AGAIN or NEXT finished(outcome)      spec      observed, exactly once  nothing more will happen to this spec
+    failed(error)          attempt   observed, may answer    this try is over; who mended the cause says AGAIN or NEXT
+    finished(outcome)      spec      observed, exactly once  nothing more will happen to this spec
 
 In: nothing.  Out: values that every room reads.  Never: behaviour, I/O.
 """

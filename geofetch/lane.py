@@ -6,12 +6,12 @@ end. Never: two hooks of one file at once; more than a few buffers in memory.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import gevent
 from gevent.threadpool import ThreadPool
+
+from .hubs import own
 
 __all__ = ["Lane"]
 
@@ -23,14 +23,8 @@ BATCH = 1 << 20
 WAITING = 3
 
 
-def _pool() -> ThreadPool:
-    # It hangs on its hub: a table of hubs here would keep them, and their threads, for ever (a pool knows its hub).
-    hub = gevent.get_hub()
-    pools = hub.__dict__.setdefault("_geofetch_lanes", {})
-    found = pools.get(os.getpid())
-    if found is None:
-        found = pools[os.getpid()] = ThreadPool(THREADS, hub=hub)
-    return found
+def _threads() -> ThreadPool:
+    return ThreadPool(THREADS)
 
 
 class Lane:
@@ -42,7 +36,7 @@ class Lane:
         self._filled = 0
         self._waiting: list[list[bytes]] = []
         self._running: Any = None
-        self._pool = _pool()
+        self._pool = own("lane", _threads)
 
     def put(self, chunk: bytes) -> None:
         """Take a chunk; waits while the lane is full.  Raises what a hook raised for an earlier one."""

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from random import Random
 from time import monotonic
+from traceback import clear_frames
 from typing import Any, Protocol
 
 from . import limits, plan
@@ -82,7 +83,7 @@ def walk(spec: Spec, kit: Kit, progress: Progress | None = None) -> Outcome:
             ended = _adopted(spec, kit, progress) or _fetched(spec, kit, progress)
             error = None
     except BaseException as exc:
-        ended, error = None, _told_already(exc, progress) or _as_error(exc, spec)
+        ended, error = None, _let_go(_told_already(exc, progress) or _as_error(exc, spec))
         if not limits.ends_quietly(exc):
             passing_on = exc
     outcome = progress.outcome = _outcome(spec, progress, ended, error, monotonic() - began)
@@ -161,7 +162,7 @@ def _attempted(attempt: Attempt, kit: Kit, progress: Progress) -> Verdict | None
             _ask(hooks, "accepted")
             _ask(hooks, "stored", attempt.location)
     except FetchError as exc:
-        attempt.error = exc
+        attempt.error = _let_go(exc)
     return watch.answer
 
 
@@ -333,6 +334,19 @@ def _told_already(exc: BaseException, progress: Progress) -> FetchError | None:
     """The error that the last attempt made of it, if it did: one kill is one error."""
     error = progress.attempts[-1].error if progress.attempts else None
     return error if error is not None and error.__cause__ is exc else None
+
+
+def _let_go(error: FetchError) -> FetchError:
+    """The error without what its tracebacks hold (chunks, responses): it lives as long as its Outcome does."""
+    seen: list[BaseException] = []
+    left: list[BaseException | None] = [error]
+    while left:
+        one = left.pop()
+        if one is not None and one not in seen:
+            seen.append(one)
+            clear_frames(one.__traceback__)
+            left += [one.__cause__, one.__context__]
+    return error
 
 
 def _final(spec: Spec, progress: Progress, last: FetchError) -> FetchError:

@@ -22,8 +22,8 @@ from .errors import Cancelled, FetchError, SpecError
 from .events import Outcome
 from .hooks import checked, plain
 from .pipeline import LANE_FROM, Kit, Progress, never_walked, walk
-from .runs import Job, Run
 from .report import Report, Tally, automatic
+from .runs import Job, Run
 from .session import Session, use_gate
 from .spec import DigestLike, Profile, SourceLike, Spec, SpecLike
 from .store import FileStore, Store, StoreStage, TempStore, store_for
@@ -50,15 +50,16 @@ class Pool:
 
     ``size``: connections at once; up to 4 x ``size`` specs are pulled and not yet handed over.  ``session``: whose
     headers, cookies and auth go along (a :class:`geofetch.Session`).  ``store``: where files go (a Store, or the
-    folder of a FileStore); without one they are temporary files, handed over open.  ``recorder``: what remembers them
-    (a Recorder, or its URL).  ``stages`` and ``hooks`` (plain callables by fact) take part as :mod:`geofetch.hooks`
-    says.  ``progress``: None shows bars on a terminal and logs elsewhere, True
-    prints lines elsewhere, False counts nothing, a :class:`geofetch.Report` or anything callable is given Tallies. ``per_host``: connections to one host.  ``retries``: tries beyond the first of each source, over
-    all sources. ``timeout``: seconds, or a pair for connecting and reading.  ``low_speed``: bytes a second, and for
-    how many seconds, below which a body is given up.  ``deadline``: seconds for one spec from its start to its
-    Outcome.  ``on_error="raise"``: the first failure cancels the rest and is raised.  ``profiles``: Profiles by the
-    names that sources and specs call. ``decode``: undo a Content-Encoding that nobody asked for.  ``check``: read
-    files that are there, whatever records say.
+    folder of a FileStore); without one they are temporary files, handed over open.  ``recorder``: what remembers
+    them (a Recorder, or its URL).  ``stages`` and ``hooks`` (plain callables by fact) take part as
+    :mod:`geofetch.hooks` says.  ``progress``: None shows bars on a terminal and logs elsewhere, True prints lines
+    elsewhere, False counts nothing, a :class:`geofetch.Report` or anything callable is given Tallies.
+    ``per_host``: connections to one host.  ``retries``: tries beyond the first of each source, over all sources.
+    ``timeout``: seconds, or a pair for connecting and reading.  ``low_speed``: bytes a second, and for how many
+    seconds, below which a body is given up.  ``deadline``: seconds for one spec from its start to its Outcome.
+    ``on_error="raise"``: the first failure cancels the rest and is raised.  ``profiles``: Profiles by the names
+    that sources and specs call.  ``decode``: undo a Content-Encoding that nobody asked for.  ``check``: read files
+    that are there, whatever records say.
 
     A context manager: left in peace it waits for its jobs, left by an exception it cancels them.
     """
@@ -245,16 +246,23 @@ class Pool:
             job.cancel()
 
     def join(self) -> None:
-        """Wait for every job."""
+        """Wait for every job, and for every map that is under way."""
+        for run in list(self._runs):
+            run.join()
         while self._jobs:
             next(iter(self._jobs))._ended.wait()
 
     def close(self) -> None:
-        """Wait for the jobs, then close what this pool made for itself.  A second time does nothing."""
+        """Wait for the jobs, then close what this pool made for itself.  A second time does nothing.
+
+        An iteration that is half way pulls no more specs; what it has is still handed over.
+        """
         if self._closed:
             return
         self.join()
         self._closed = True
+        for run in list(self._runs):
+            run.stop()
         if self._spawned is not None:
             self._spawned.__exit__()
         for one in reversed(self._owned):

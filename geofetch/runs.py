@@ -146,6 +146,7 @@ class Run:
         self._stopped: FetchError | None = None
         self._first_failed: Outcome | None = None
         self._generator_error: BaseException | None = None
+        self._left = Event()
         self._feeder = gevent.Greenlet(self._feed)
         self._feeder.gr_context = copy_context()
         self._feeder.start()
@@ -164,6 +165,11 @@ class Run:
             for job in list(self._jobs):
                 job.cancel(error)
             self._news.set()
+
+    def join(self) -> None:
+        """Wait until a map has ended.  An iteration is its consumer's to end: it is not waited for."""
+        if self._keep:
+            self._left.wait()
 
     @property
     def over(self) -> bool:
@@ -280,6 +286,7 @@ class Run:
         """Leave nothing behind: no feeder, no timer, no job; the input is closed if it was a generator."""
         if self._timer is not None:
             self._timer.kill(block=False)
+        self._left.set()
         if gevent.getcurrent() is gevent.get_hub():
             return
         self._feeder.join()

@@ -36,7 +36,7 @@ from .place import Place, Seen
 from .pulp import PulpManifest
 from .urls import Urls
 
-__all__ = ["Lines", "Place", "Reader", "formats", "read", "split"]
+__all__ = ["Lines", "Place", "Reader", "formats", "read", "read_manifest", "split"]
 
 GROUP = "geofetch.manifests"
 HEAD_LINES = 20
@@ -207,3 +207,7 @@ def _reader(given: Any) -> Reader:
     if not isinstance(reader, Reader):
         raise SpecError(f"{given!r} is no reader: it needs name, about, sniff(head, name) and read(lines, place)")
     return reader
+
+
+#: The same, as the package's door calls it.
+read_manifest = read

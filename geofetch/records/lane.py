@@ -147,8 +147,8 @@ class Lane:
         try:
             while any(group.gathering.items for group in self._groups.values()):
                 for group in self._groups.values():
-                    gevent.sleep(0)  # whoever can run now may still join this batch
                     if group.gathering.items:
+                        gevent.sleep(0)  # whoever can run now may still join this batch
                         self._do(group)
         except BaseException as exc:
             # Only a kill comes here.  Nobody may wait for ever; whether the batch under way is done is not known.

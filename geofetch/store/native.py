@@ -7,12 +7,12 @@ Never: a lock or a queue between threads; results come back through the pool's A
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-import gevent
 from gevent.threadpool import ThreadPool
+
+from ..hubs import own
 
 __all__ = ["READ", "SYNC", "call", "settle", "settle_all"]
 
@@ -81,10 +81,4 @@ def _outcome(work: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, Base
 
 
 def _pool(kind: str) -> ThreadPool:
-    # A pool belongs to a hub and to a process.  It hangs on the hub: a table of hubs here would keep them all alive.
-    hub = gevent.get_hub()
-    pools = hub.__dict__.setdefault("_geofetch_store_pools", {})
-    found = pools.get((os.getpid(), kind))
-    if found is None:
-        found = pools[os.getpid(), kind] = ThreadPool(THREADS, hub=hub)
-    return found
+    return own(f"store {kind}", lambda: ThreadPool(THREADS))

@@ -9,12 +9,10 @@ forked child begins with none.
 
 from __future__ import annotations
 
-import os
 import queue
 from collections import OrderedDict
 from time import monotonic
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import gevent
 from urllib3 import PoolManager, ProxyManager
@@ -25,11 +23,11 @@ from urllib3.util import Timeout
 from urllib3.util.connection import is_connection_dropped
 from urllib3.util.ssl_match_hostname import CertificateError
 
+from ..hubs import own
 from ..names import shown
-from . import resolve
 from .connection import PlainConnection, TLSConnection, went_stale
 
-__all__ = ["Shared", "forget", "shared"]
+__all__ = ["Shared", "shared"]
 
 #: Origins whose pools one hub keeps; far more than connections, so that a pool never goes before its connections do.
 ORIGINS = 10_000
@@ -224,7 +222,6 @@ class Shared:
 
     def __init__(self) -> None:
         self.rest = Rest()
-        self._pid = os.getpid()
         self._managers: dict[Any, PoolManager] = {None: self._ours(PoolManager(ORIGINS))}
 
     def _ours(self, manager: Any) -> Any:
@@ -258,26 +255,6 @@ class Shared:
         self.rest.clear()
 
 
-_by_hub: WeakKeyDictionary[Any, Shared] = WeakKeyDictionary()
-
-
 def shared() -> Shared:
-    """The pools of this hub in this process."""
-    hub = gevent.get_hub()
-    found = _by_hub.get(hub)
-    if found is None:
-        found = _by_hub[hub] = Shared()
-    return found
-
-
-def forget() -> None:
-    """Begin with no connections and no names: what a forked child does; the parent's sockets stay the parent's."""
-    global _by_hub
-    # The old pools are dropped without a close: a TLS close would speak on a socket that the parent still uses.
-    _forgotten.append(_by_hub)
-    _by_hub = WeakKeyDictionary()
-    resolve.forget()
-
-
-_forgotten: list[Any] = []
-os.register_at_fork(after_in_child=forget)
+    """The pools of this hub in this process: a forked child begins with none, its parent's sockets stay there."""
+    return own("pools", Shared)

@@ -14,14 +14,15 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from time import monotonic
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import gevent
 import gevent.socket
 from gevent.event import AsyncResult
 from gevent.lock import BoundedSemaphore
 
-__all__ = ["connect", "forget", "resolved"]
+from ..hubs import own
+
+__all__ = ["connect", "resolved"]
 
 #: Seconds that an answer is remembered, and that a refusal is.
 KEEP_S = 60.0
@@ -44,20 +45,12 @@ class _Names:
         self.unknown = BoundedSemaphore(UNKNOWN_AT_ONCE)
 
 
-_by_hub: WeakKeyDictionary[Any, _Names] = WeakKeyDictionary()
-
-
-def forget() -> None:
-    """Ask again for every name (after a fork, or when the network changed)."""
-    _by_hub.clear()
-
-
 def resolved(host: str, port: int) -> Sequence[Address]:
     """The addresses of a host, as getaddrinfo gives them; its own OSError (gaierror) if there are none."""
     literal = _literal(host, port)
     if literal is not None:
         return literal
-    names = _by_hub.setdefault(gevent.get_hub(), _Names())
+    names = own("names", _Names)
     key = host.lower(), port
     now = monotonic()
     found = names.known.get(key)

@@ -1,0 +1,141 @@
+"""Who the command is to the hosts it was told of, and whom it trusts: a Profile.
+
+In: --header, --user, --cacert, --cert, --key, --insecure, --proxy, and their secrets from files and the environment.
+Out: a Profile, and the secrets in it, so that nobody shows them.  Never: a secret that must stand on a command line;
+one that is repeated in an error.
+
+What the user did not name gets none of it: a manifest from the network that lists files on other hosts is read, and
+those files are asked for by :data:`STRANGER`, the same trust and the same proxies with no word of who we are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+from ..names import origin
+from ..spec import Profile, Source, Spec
+
+__all__ = ["STRANGER", "among_strangers", "profile_of", "secrets_of", "stranger"]
+
+#: What records call the profile of hosts that the user did not name; ``verify --repair`` knows it again.
+STRANGER = "stranger"
+
+
+def profile_of(told: Mapping[str, Any]) -> Profile:
+    """The Profile that the flags and the environment make; a usage error where they make none."""
+    headers = tuple(_headers(told.get("headers") or ()))
+    cert: Any = told.get("cert")
+    key = told.get("key")
+    return Profile(
+        headers=headers or None,
+        auth=_auth(told.get("user")),
+        proxies=told.get("proxy"),
+        cert=(cert, key) if key else cert,
+        key_password=os.environ.get("GEOFETCH_KEY_PASSWORD"),
+        ca=told.get("cacert"),
+        verify=False if told.get("insecure") else None,
+    )
+
+
+def _headers(given: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for line in os.environ.get("GEOFETCH_HEADERS", "").splitlines():
+        if line.strip():
+            yield _header(line, "$GEOFETCH_HEADERS")
+    for one in given:
+        if one.startswith("@"):
+            for line in _read(one[1:], "--header").splitlines():
+                if line.strip():
+                    yield _header(line, f"--header {one}")
+        else:
+            yield _header(one, "--header")
+
+
+def _header(line: str, where: str) -> tuple[str, str]:
+    name, colon, value = line.partition(":")
+    # What was given is not repeated: it may be a token with its name forgotten.
+    if not colon or not name.strip() or not name.strip().isascii() or any(letter.isspace() for letter in name.strip()):
+        raise click.UsageError(f"{where}: 'Name: value' is wanted, as in 'Authorization: Bearer …'")
+    return name.strip(), value.strip()
+
+
+def _auth(user: str | None) -> tuple[str, str] | None:
+    if user is None:
+        return None
+    if user.startswith("@"):
+        user = _read(user[1:], "--user").strip("\r\n")
+    name, colon, password = user.partition(":")
+    if not colon:
+        if "GEOFETCH_PASSWORD" not in os.environ:
+            raise click.UsageError(
+                "--user without a password: give it as NAME:PASSWORD, @FILE or in $GEOFETCH_PASSWORD"
+            )
+        password = os.environ["GEOFETCH_PASSWORD"]
+    return name, password
+
+
+def _read(path: str, flag: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "not UTF-8"
+        raise click.UsageError(f"{flag}: {path!r} cannot be read: {reason}") from exc
+
+
+def secrets_of(profile: Profile, urls: Iterable[str] = ()) -> Iterator[str]:
+    """Everything in the profile and these URLs that must not be shown."""
+    for _, value in profile.header_map.items():
+        yield value
+        yield from value.split()[1:]  # "Bearer …": the token by itself
+    if profile.auth is not None:
+        yield profile.auth[1]
+    if profile.key_password is not None:
+        yield profile.key_password
+    for url in (*urls, *(profile.proxy_map or {}).values()):
+        yield from _userinfo(url)
+
+
+def _userinfo(url: str) -> Iterator[str]:
+    try:
+        parts = urlsplit(url)
+        if parts.password is not None:
+            yield parts.password
+        if "@" in parts.netloc:
+            yield parts.netloc.rpartition("@")[0]
+    except ValueError:
+        return
+
+
+def stranger(profile: Profile) -> Profile:
+    """The same trust and the same way through proxies; nothing of who we are."""
+    return replace(profile, name=STRANGER, headers=None, auth=None, cert=None, key_password=None)
+
+
+def among_strangers(specs: Iterable[Spec], named: Iterable[str]) -> Iterator[Spec]:
+    """The specs, their sources on other origins than these URLs' asked for by :data:`STRANGER`."""
+    known = {origin(url) for url in named}
+    for spec in specs:
+        if all(source.origin in known for source in spec.sources):
+            yield spec
+        else:
+            sources = tuple(source if source.origin in known else _strange(source) for source in spec.sources)
+            yield Spec(
+                sources=sources,
+                path=spec.path,
+                size=spec.size,
+                digests=spec.digests or None,
+                profile=spec.profile,
+                unit=spec.unit,
+                repository=spec.repository,
+                meta=spec.meta,
+            )
+
+
+def _strange(source: Source) -> Source:
+    return source if source.profile is not None else replace(source, profile=STRANGER)

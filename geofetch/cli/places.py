@@ -1,0 +1,110 @@
+"""Where files and records are: --into DIR, --db URL.
+
+In: flags.  Out: a store, a Recorder, both closed at the end.  Never: a folder made by a command that only asks.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+import click
+
+if TYPE_CHECKING:
+    from ..records import Recorder
+    from ..store import FileStore
+
+__all__ = ["asked", "recorder_url", "recording", "store_at", "stores_of"]
+
+
+def recorder_url(told: Mapping[str, Any]) -> str | None:
+    """The database that the flags name; None for none."""
+    if told.get("db"):
+        return str(told["db"])
+    if told.get("into"):
+        from ..names import OURS
+
+        path = os.path.abspath(os.path.join(told["into"], OURS, "units.db"))
+        return f"sqlite:///{path}"
+    return None
+
+
+@contextmanager
+def recording(told: Mapping[str, Any]) -> Iterator[Recorder | None]:
+    """The Recorder that the flags name, open for writing; None for none."""
+    url = recorder_url(told)
+    if url is None:
+        yield None
+        return
+    from ..records import Recorder
+
+    with Recorder(url, durable=bool(told.get("durable"))) as recorder:
+        yield recorder
+
+
+@contextmanager
+def asked(told: Mapping[str, Any]) -> Iterator[Recorder]:
+    """The Recorder of a command that asks: it must be there."""
+    url = recorder_url(told)
+    if url is None:
+        raise click.UsageError("where are the records? give --into DIR, or --db URL")
+    from ..records import Recorder
+
+    recorder = Recorder(url)
+    if told.get("into") and not told.get("db"):
+        path = url.removeprefix("sqlite:///")
+        if not os.path.exists(path):
+            raise click.UsageError(f"no records in {told['into']}: {path} is not there")
+    with recorder:
+        yield recorder
+
+
+def _root_of(store: str) -> str | None:
+    """The folder of a FileStore by the name that records know it by; None if it is none."""
+    parts = urlsplit(store)
+    if parts.scheme != "file" or not parts.path.startswith("/"):
+        return None
+    return unquote(parts.path, errors="surrogateescape")
+
+
+def stores_of(recorder: Recorder, told: Mapping[str, Any]) -> dict[str, FileStore]:
+    """The stores that the records know, by the names that they know them by.
+
+    A folder that was moved, its records with it, is still known by its old name: a name whose folder is gone stands for
+    --into.
+    """
+    from ..store import FileStore
+
+    into = FileStore(told["into"]) if told.get("into") else None
+    names = [into.name] if into is not None else []
+    if into is None or recorder.count(store=into.name) != recorder.count():
+        names += sorted({unit.store for unit in recorder.units()}.difference(names))
+    return {name: _store_of(name, recorder, told) for name in names}
+
+
+def _store_of(name: str, recorder: Recorder, told: Mapping[str, Any]) -> FileStore:
+    from ..errors import StoreError
+    from ..store import FileStore
+
+    root = _root_of(name)
+    if (root is None or not os.path.isdir(root)) and told.get("into"):
+        root = told["into"]
+    if root is None or not os.path.isdir(root):
+        # An unmounted disk must not become ten thousand missing files.
+        raise StoreError(
+            f"{root or name} is not there; is its disk mounted?  A folder that was moved is named by --into"
+        )
+    first = next(recorder.units(store=name), None)
+    filed = first is not None and re.fullmatch(r"sha256/[0-9a-f]{2}/[0-9a-f]{64}", first.store_key) is not None
+    return FileStore(root, layout="digest" if filed else "path", durable=bool(told.get("durable")))
+
+
+def store_at(root: str, told: Mapping[str, Any]) -> FileStore:
+    """The store at this folder."""
+    from ..store import FileStore
+
+    return FileStore(root, layout=told.get("layout") or "path", durable=bool(told.get("durable")))

@@ -1,0 +1,175 @@
+"""``geofetch sync``: all that a manifest lists, into a folder that remembers it.
+
+In: a manifest (a file, a URL, stdin).  Out: a folder of proven files with a record of each.  Never: a file outside the
+folder; a word of who we are to hosts that only a manifest from the network has named.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import options
+from .work import Work, perform
+
+if TYPE_CHECKING:
+    from ..spec import Spec
+
+__all__ = ["sync"]
+
+#: A manifest that is fetched may be so long; a line is about 100 bytes.
+MANIFEST_BYTES = 1 << 28
+#: So many lines are read and checked before anything is fetched; a longer manifest is read on as it is needed.
+CHECKED_FIRST = 20_000
+#: Signals are heard after so many lines.
+BREATH = 500
+
+
+@click.command(short_help="Fetch all that a manifest lists.")
+@click.argument("manifest", metavar="MANIFEST")
+@options.places("Store in this folder.")
+@click.option("--base", metavar="URL", help="Names in the manifest are relative to this.  [default: its own URL]")
+@click.option("--format", "format", metavar="NAME", help="urls, checksums, jsonl, pulp …  [default: it tells]")
+@click.option("--algorithm", metavar="ALGO", help="That of checksums whose lines do not tell.")
+@options.storing()
+@options.download()
+@options.identity()
+@options.progress()
+@options.json_flag("Tell of each file on stdout as it ends, in JSON, and last of the whole.")
+@options.verbosity()
+def sync(**given: Any) -> int:
+    """Fetch all that a manifest lists into a folder, and remember where each file is, and how to prove it again.
+
+    MANIFEST is a file, a URL, or - for stdin: a list of URLs, a file as sha256sum writes it, JSON lines, or a
+    PULP_MANIFEST.  Its signature, if it has one, is not checked.
+
+    A file that is there and right is not fetched again.  What --header, --user and --cert say goes to the hosts you
+    name (the manifest's and --base); to others only if the manifest is a file of yours, or comes by stdin.
+    """
+    told = options.told(**given)
+    if not told["into"]:
+        raise click.UsageError("where to? give --into DIR")
+    return perform("sync", told, _sync)
+
+
+def _sync(work: Work) -> int:
+    from .downloads import Told, download, pool_for, report_for
+    from .places import recording, store_at
+
+    told, total = work.told, Told(work)
+    named = [url for url in (told["manifest"], told["base"]) if url is not None]
+    with _opened(work) as manifest:
+        specs = _read(work, manifest)
+        store = store_at(told["into"], told)
+        report = report_for(work)
+        try:
+            with recording(told) as recorder:
+                pool = pool_for(work, store, recorder, report, named)
+                code = download(total, specs, pool, report)
+        finally:
+            store.close()
+    if specs == []:
+        work.console.say(f"{told['manifest']}: it lists no files")
+    return code
+
+
+@contextmanager
+def _opened(work: Work) -> Iterator[Any]:
+    """The manifest as the readers take it; closed at the end."""
+    from ..manifest.place import is_url
+
+    name = work.told["manifest"]
+    if name == "-":
+        yield _stdin()
+    elif is_url(name):
+        with _fetched(work, name) as file:
+            yield file
+    else:
+        try:
+            file = open(name, "rb")  # noqa: SIM115 - an error in opening it is the user's, one in reading it is not
+        except OSError as exc:
+            raise click.UsageError(f"the manifest {name!r} cannot be read: {exc.strerror}") from exc
+        with file:
+            yield file
+
+
+def _stdin() -> Iterator[bytes]:
+    from ..manifest import split
+
+    return iter(split(_blocks(0)))
+
+
+def _blocks(number: int) -> Iterator[bytes]:
+    # Waited for in the hub: downloads go on while whoever writes the list thinks about its next line.
+    from gevent.socket import wait_read
+
+    while True:
+        wait_read(number)
+        block = os.read(number, 65536)
+        if not block:
+            return
+        yield block
+
+
+def _fetched(work: Work, url: str) -> Any:
+    """The manifest at a URL, as a temporary file: the same engine, the same settings, no record."""
+    from ..errors import TooLarge
+    from ..pool import fetch
+    from ..spec import Spec
+    from .downloads import settings
+
+    size = 0
+
+    def on_chunk(attempt: Any, view: memoryview) -> None:
+        nonlocal size
+        size += len(view)
+        if size > MANIFEST_BYTES:
+            raise TooLarge(f"a manifest of more than {MANIFEST_BYTES} bytes: is it one?", source=attempt.source)
+
+    def on_started(attempt: Any) -> None:
+        nonlocal size
+        size = 0
+
+    hooks = {"started": on_started, "chunk": on_chunk}
+    spec = Spec(url, path="manifest")
+    outcome = fetch(spec, hooks=hooks, decode=bool(work.told["decode"]), **settings(work, [url]))
+    return outcome.location
+
+
+def _read(work: Work, manifest: Any) -> Iterable[Spec]:
+    """The specs of the manifest: a list where it is not too long, and then all of it is right."""
+    from .. import manifest as formats
+    from ..manifest.place import is_url
+    from .identity import among_strangers
+
+    told = work.told
+    name = told["manifest"]
+    specs: Iterator[Spec] = formats.read(
+        manifest,
+        base=told["base"],
+        name=None if name == "-" else name,
+        format=told["format"],
+        algorithm=told["algorithm"],
+        repository=told["repository"],
+    )
+    if is_url(name) and not name.startswith("file:"):
+        specs = among_strangers(specs, [url for url in (name, told["base"]) if url is not None])
+    return specs if name == "-" else _checked(specs)
+
+
+def _checked(specs: Iterator[Spec]) -> Iterable[Spec]:
+    import gevent
+
+    first: list[Spec] = []
+    for spec in specs:
+        first.append(spec)
+        if len(first) % BREATH == 0:
+            gevent.sleep(0)
+        if len(first) > CHECKED_FIRST:
+            return chain(first, specs)
+    return first

@@ -1,0 +1,27 @@
+"""What belongs to one hub, that is to one native thread, of one process.  In: a name, a way to make it.  Out: it.
+
+Sockets, thread pools and names that are being looked up serve no other hub, and a forked child begins with none of its
+parent's.  They hang on the hub itself: a table of hubs here would keep them all alive.  Never: what they are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
+import gevent
+
+__all__ = ["own"]
+
+T = TypeVar("T")
+
+
+def own(name: str, make: Callable[[], T]) -> T:
+    """This hub's own, made when it is first asked for."""
+    held = gevent.get_hub().__dict__.setdefault("_geofetch", {})
+    key = os.getpid(), name
+    if key not in held:
+        held[key] = make()
+    found: T = held[key]
+    return found

@@ -1,0 +1,24 @@
+"""Records and stores held against each other, for as long as there are both.
+
+    verify(recorder, store)     read again what is stored; the records learn what is present, missing or corrupt
+    repair(recorder, store)     fetch again what is wrong, from the sources that the records know
+    scrub, heal                 the same two, file by file, for millions of them
+
+In: a Recorder, and the store (or stores, by name) that it remembers files of.  Out: Findings and Repaired, frozen.
+Never: a file deleted; a file moved that is right; a wrong file replaced by anything but proven bytes; a word in the
+records that the store does not bear out.
+
+    results      Finding and Findings, Repair and Repaired
+    look         one stored file, read on a native thread and held against its record
+    inspector    looks, and what the records are told of them
+    scrub        verify
+    respec       what is fetched again, and how: a Spec from a Unit
+    mend         repair
+    abreast      many at once, few in memory
+"""
+
+from .mend import heal, repair
+from .results import Finding, Findings, Repair, Repaired
+from .scrub import scrub, verify
+
+__all__ = ["Finding", "Findings", "Repair", "Repaired", "heal", "repair", "scrub", "verify"]
