@@ -25,7 +25,7 @@ from gevent.hub import Waiter
 from .errors import FetchError, SpecError
 from .spec import Ticket
 
-__all__ = ["INTERRUPTS", "Expired", "Slot", "Slots", "configure", "deadline", "ends_quietly", "pause", "process"]
+__all__ = ["INTERRUPTS", "KILLS", "Expired", "Slot", "Slots", "configure", "deadline", "pause", "process"]
 
 #: The share of the file descriptors that connections may take: files, databases and the program itself want some too.
 DESCRIPTOR_SHARE = 3
@@ -194,14 +194,27 @@ class _Loan(Slot):
 
 
 class _Waiting:
-    __slots__ = ("granted", "host", "hub", "levels", "waiter")
+    """One who waits for a place.  Another thread's hub may grant it, so it is an ``async_`` watcher that wakes: a hub
+    without any watcher would take its last greenlet's wait for one without end, and say so (LoopExit).
+    """
+
+    __slots__ = ("granted", "host", "levels", "waiter", "watcher")
 
     def __init__(self, levels: tuple[Slots, ...], host: str) -> None:
         self.levels = levels
         self.host = host
-        self.hub = gevent.get_hub()
         self.waiter: Waiter = Waiter()
+        self.watcher = gevent.get_hub().loop.async_()
+        self.watcher.start(self.waiter.switch, None)
         self.granted = False
+
+    def wait(self, timeout_s: float | None) -> None:
+        with gevent.Timeout(timeout_s, TimeoutError(f"no free connection to {self.host} within {timeout_s} s")):
+            self.waiter.get()
+
+    def close(self) -> None:
+        self.watcher.stop()
+        self.watcher.close()
 
 
 def _wait(levels: tuple[Slots, ...], host: str, timeout_s: float | None) -> None:
@@ -214,11 +227,9 @@ def _wait(levels: tuple[Slots, ...], host: str, timeout_s: float | None) -> None
         _waiting.setdefault(host, deque()).append(me)
         # Those before us may wait for another level; then we need not.
         _grant_next()
-    if me.granted:
-        return
     try:
-        with gevent.Timeout(timeout_s, TimeoutError(f"no free connection to {host} within {timeout_s} s")):
-            me.waiter.get()
+        if not me.granted:
+            me.wait(timeout_s)
     except BaseException:
         with _lock:
             if me.granted:
@@ -228,6 +239,9 @@ def _wait(levels: tuple[Slots, ...], host: str, timeout_s: float | None) -> None
             else:
                 _forget(me)
         raise
+    finally:
+        with _lock:  # whoever grants, on another thread perhaps, is done with the watcher by now
+            me.close()
 
 
 def _give_back(levels: tuple[Slots, ...], host: str) -> None:
@@ -256,10 +270,7 @@ def _grant(waiting: _Waiting) -> None:
     for level in waiting.levels:
         level._add(waiting.host)
     waiting.granted = True
-    if waiting.hub is gevent.get_hub():
-        waiting.hub.loop.run_callback(waiting.waiter.switch, None)
-    else:
-        waiting.hub.loop.run_callback_threadsafe(waiting.waiter.switch, None)
+    waiting.watcher.send()
 
 
 def _forget(waiting: _Waiting) -> None:
@@ -335,8 +346,5 @@ def deadline(seconds: float | None, error: FetchError) -> Iterator[None]:
 
 #: What ends the whole process, not one download: it always goes up.
 INTERRUPTS = (KeyboardInterrupt, SystemExit)
-
-
-def ends_quietly(exc: BaseException) -> bool:
-    """Whether it ends a download alone: an error, or the kill of its greenlet.  Anything else goes up besides."""
-    return isinstance(exc, Exception | gevent.GreenletExit)
+#: What ends a download because somebody wants it ended: the kill of its greenlet, or the end of the process.
+KILLS = (gevent.GreenletExit, *INTERRUPTS)

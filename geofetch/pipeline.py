@@ -68,8 +68,8 @@ class Progress:
 def walk(spec: Spec, kit: Kit, progress: Progress | None = None) -> Outcome:
     """Fetch, prove, store and record one file: its Outcome, whatever happens.
 
-    A BaseException that is neither a kill nor this walk's own deadline (a caller's gevent.Timeout, KeyboardInterrupt)
-    is raised again when all is cleaned up and ``finished`` was told; the Outcome then stands in ``progress``.
+    A BaseException (the kill of this greenlet, a caller's gevent.Timeout, KeyboardInterrupt) is raised again when all
+    is cleaned up and ``finished`` was told; the Outcome then stands in ``progress``.
     """
     progress = progress or Progress()
     began = monotonic()
@@ -84,11 +84,11 @@ def walk(spec: Spec, kit: Kit, progress: Progress | None = None) -> Outcome:
             error = None
     except BaseException as exc:
         ended, error = None, _let_go(_told_already(exc, progress) or _as_error(exc, spec))
-        if not limits.ends_quietly(exc):
+        if not isinstance(exc, Exception):
             passing_on = exc
     outcome = progress.outcome = _outcome(spec, progress, ended, error, monotonic() - began)
     passing_on = _tell_all(observers["finished"], [], outcome) or passing_on
-    if passing_on is not None and not limits.ends_quietly(passing_on):
+    if passing_on is not None:
         raise passing_on
     return outcome
 
@@ -104,7 +104,7 @@ def never_walked(spec: Spec, kit: Kit, error: FetchError, progress: Progress | N
     passing_on = _tell_all(observers["planned"], [])
     outcome = progress.outcome = _outcome(spec, progress, None, error, 0.0)
     passing_on = _tell_all(observers["finished"], [], outcome) or passing_on
-    if passing_on is not None and not limits.ends_quietly(passing_on):
+    if passing_on is not None:
         raise passing_on
     return outcome
 
@@ -319,7 +319,7 @@ def _as_error(exc: BaseException, spec: Spec) -> FetchError:
         error.__cause__ = exc
     elif isinstance(exc, limits.Expired):
         error = exc.error
-    elif limits.ends_quietly(exc) or isinstance(exc, limits.INTERRUPTS):
+    elif isinstance(exc, limits.KILLS):
         error = Cancelled("cancelled")
         error.__cause__ = exc
     else:

@@ -11,21 +11,25 @@ from __future__ import annotations
 
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import requests
 from requests import PreparedRequest, Response
 from requests.auth import AuthBase
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from .errors import RedirectRefused, SpecError
-from .names import origin, shown
+from .names import origin
 from .spec import Gate, Profile
-from .transport import FOREIGN, Adapter, FileAdapter, OpenGate
+from .transport import FOREIGN, Adapter, FileAdapter, OpenGate, closing_on_error
 
 __all__ = ["Session", "delete", "get", "head", "options", "patch", "post", "put", "request", "use_gate"]
 
 #: Set on a PreparedRequest whose redirects stream.py follows itself.
 OWN_REDIRECTS = "geofetch_own_redirects"
+
+#: Where a PreparedRequest keeps what its profile's auth brought.
+BROUGHT = "geofetch_brought"
 
 _gate: Gate = OpenGate()
 
@@ -41,6 +45,24 @@ class _NoAuth(AuthBase):
 
     def __call__(self, prepared: PreparedRequest) -> PreparedRequest:
         return prepared
+
+
+class _Noted(AuthBase):
+    """A profile's auth, which notes what it brings: headers of its own, hooks that answer a challenge.
+
+    The note lies among the request's hooks, since copies of a request share those and nothing else.
+    """
+
+    def __init__(self, auth: Any) -> None:
+        self._auth = auth
+
+    def __call__(self, prepared: PreparedRequest) -> PreparedRequest:
+        headers, before = dict(prepared.headers), list(prepared.hooks["response"])
+        given: PreparedRequest = self._auth(prepared)
+        hooks: dict[str, Any] = given.hooks
+        names = [name for name, value in given.headers.items() if headers.get(name) != value]
+        hooks[BROUGHT] = names, [hook for hook in hooks["response"] if hook not in before]
+        return given
 
 
 class Session(requests.Session):
@@ -73,7 +95,7 @@ class Session(requests.Session):
         adapter = Adapter(profile, self.gate)
         self.mount("https://", adapter)
         self.mount("http://", adapter)
-        self.mount("file://", FileAdapter())
+        self.mount("file:", FileAdapter())
         self._put_on(profile)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -85,7 +107,7 @@ class Session(requests.Session):
             return
         self.headers.update(profile.header_map)
         if profile.auth is not None:
-            self.auth = profile.auth
+            self.auth = _Noted(profile.auth) if callable(profile.auth) else profile.auth
         elif "Authorization" in self.headers:
             self.auth = _NoAuth()
         if profile.proxies is not None:
@@ -96,44 +118,76 @@ class Session(requests.Session):
         told = dict(proxies or {})
         settings = super().merge_environment_settings(url, dict(told), stream, verify, cert)
         profile = self.profile
-        if verify is None:
-            if profile is not None and (profile.verify is not None or profile.ca is not None):
-                settings["verify"] = profile.verify is not False
-            elif self.verify is not True:
+        if verify is None or verify is True:
+            if profile is not None and profile.ca is not None:
+                settings["verify"] = True
+            elif profile is not None and profile.verify is not None:
+                # requests says None where nothing is said: True is a caller who wants proof after all.
+                settings["verify"] = True if profile.verify else DEFAULT_CA_BUNDLE_PATH if verify else False
+            elif verify is None and self.verify is not True:
                 settings["verify"] = self.verify
         if profile is not None and profile.proxies is not None:
             settings["proxies"] = {**self.proxies, **told}
         return settings
 
+    def send(self, request: PreparedRequest, **kwargs: Any) -> Response:
+        """requests' own; a profile's proxies stay the ones, and an answer that a hook refuses is closed."""
+        if self.profile is not None and self.profile.proxies is not None:
+            # Left out, requests would put the environment's before "all", which is how a profile names them.
+            kwargs.setdefault("proxies", self.proxies)
+        with closing_on_error():
+            return super().send(request, **kwargs)
+
+    def rebuild_proxies(self, prepared_request: PreparedRequest, proxies: dict[str, str] | None) -> dict[str, str]:
+        """requests' own; where the profile says which, the environment adds none on the way."""
+        if self.profile is None or self.profile.proxies is None:
+            return super().rebuild_proxies(prepared_request, proxies)
+        prepared_request.headers.pop("Proxy-Authorization", None)
+        return dict(proxies or {})
+
     def get_redirect_target(self, resp: Response) -> str | None:
         """Where a response redirects to; RedirectRefused where that is not http or https."""
         target = super().get_redirect_target(resp)
-        if target is not None:
-            try:
-                scheme = urlsplit(urljoin(resp.url, target)).scheme
-            except ValueError as exc:
-                raise RedirectRefused("redirected to what is no URL") from exc
-            if scheme not in ("http", "https"):
-                raise RedirectRefused(f"redirected to {shown(target)}: only http and https are followed")
+        if target is None:
+            return None
+        try:
+            scheme = origin(urljoin(resp.url, target))[0]
+        except ValueError:
+            # Without its cause: it quotes what it could not read, and that may be userinfo.
+            resp.close()
+            raise RedirectRefused("redirected to what is no URL") from None
+        if scheme not in ("http", "https"):
+            resp.close()
+            raise RedirectRefused(f"redirected to a URL of {scheme!r}: only http and https are followed")
         return target
 
     def resolve_redirects(self, resp: Response, req: PreparedRequest, **kwargs: Any) -> Any:  # type: ignore[override]
         """requests' own; nothing for a download, which reads no body of a redirect (requests would, without bound)."""
         if getattr(req, OWN_REDIRECTS, False):
-            return iter(())
-        return super().resolve_redirects(resp, req, **kwargs)
+            return
+        try:
+            yield from super().resolve_redirects(resp, req, **kwargs)
+        except RedirectRefused:
+            # Not followed, only looked at for Response.next: there is none.
+            if not kwargs.get("yield_requests"):
+                raise
 
     def rebuild_auth(self, prepared_request: PreparedRequest, response: Response) -> None:
         """requests' own; what the profile brought stays with the origin that it was made for."""
         before = response.request
         crossing = origin(before.url or "") != origin(prepared_request.url or "")
         if self.profile is None or not (crossing or getattr(before, FOREIGN, False)):
-            super().rebuild_auth(prepared_request, response)
+            # requests lets netrc replace what was said; here it counts where nothing was.
+            if self.profile is None or self.auth is None:
+                super().rebuild_auth(prepared_request, response)
             return
         setattr(prepared_request, FOREIGN, True)
-        for name in (*self.profile.header_map, "Authorization", "Cookie"):
-            if name != "Cookie" or "cookie" in map(str.lower, self.profile.header_map):
-                prepared_request.headers.pop(name, None)
+        hooks: dict[str, Any] = prepared_request.hooks
+        names, brought = hooks.get(BROUGHT, ((), ()))
+        for name in (*self.profile.header_map, *names, "Authorization"):
+            prepared_request.headers.pop(name, None)
+        # A new mapping: the old one is the first request's as well.
+        prepared_request.hooks = {"response": [hook for hook in hooks["response"] if hook not in brought]}
 
     def bare(self) -> Session:
         """A session for another origin: the same trust and the same way through proxies, nothing of who we are."""

@@ -25,6 +25,7 @@ from .errors import (
     BadResponse,
     BadStatus,
     NotFound,
+    ProxyFailure,
     RateLimited,
     RedirectLoop,
     RedirectRefused,
@@ -38,7 +39,7 @@ from .events import Head
 from .names import checked_url, origin, shown
 from .session import OWN_REDIRECTS, Session
 from .spec import Source
-from .translate import translated
+from .translate import printable, translated
 from .transport import BadFraming, Framing, framing
 
 log = logging.getLogger("geofetch")
@@ -132,7 +133,14 @@ def _asked(session: Session, url: str, patience: Patience) -> Response:
     whole = patience.connect_s + patience.read_s
     late = Stalled(f"no complete head within {whole:g} s")
     with gevent.Timeout(whole, late):
-        return session.send(request, allow_redirects=False, timeout=(patience.connect_s, patience.read_s), **settings)
+        response = session.send(
+            request, allow_redirects=False, timeout=(patience.connect_s, patience.read_s), **settings
+        )
+    if getattr(getattr(response.raw, "_original_response", None), "cut", False):
+        # requests takes what came of it for the whole: an empty file, a Location without its end.
+        response.close()
+        raise BadResponse("the connection ended within the head of the answer")
+    return response
 
 
 def _target(response: Response, url: str) -> str | None:
@@ -149,7 +157,7 @@ def _target(response: Response, url: str) -> str | None:
     try:
         target = checked_url(urljoin(url, location))
     except (SpecError, ValueError) as exc:
-        raise RedirectRefused(f"redirected to {shown(location)}: not a place to download from") from exc
+        raise RedirectRefused(f"redirected to {printable(shown(location))}: not a place to download from") from exc
     if not target.startswith(("http://", "https://")):
         raise RedirectRefused(f"redirected to {shown(target)}: only http and https are followed")
     if url.startswith("https:") and target.startswith("http:"):
@@ -220,6 +228,9 @@ def _check_status(response: Response) -> None:
         return
     if status == 206:
         raise BadResponse("status 206: a part, where the whole was asked for")
+    reason = f"status {status} {printable(response.reason or '')}".rstrip()
+    if status == 407:  # RFC 9110, 15.5.8: no origin says so
+        raise ProxyFailure(reason, response=_remembered(response))
     told = _retry_after_s(response.headers.get("retry-after"))
     kind: type[BadStatus] = BadStatus
     if status in (401, 403):
@@ -228,7 +239,7 @@ def _check_status(response: Response) -> None:
         kind = NotFound
     elif status == 429 or (status == 503 and told is not None):
         kind = RateLimited
-    error = kind(f"status {status} {response.reason or ''}".rstrip(), response=_remembered(response))
+    error = kind(reason, response=_remembered(response))
     error.retry_after_s = told
     raise error
 

@@ -32,7 +32,7 @@ from .errors import (
 from .names import shown
 from .spec import Source
 
-__all__ = ["translated"]
+__all__ = ["printable", "translated"]
 
 #: Read from the top: the first row of which anything in the chain of causes is an instance says what it was.
 BEFORE_AN_ANSWER: tuple[tuple[tuple[type[BaseException], ...], type[FetchError], str], ...] = (
@@ -126,10 +126,15 @@ def _reason(chain: list[BaseException]) -> str:
     for one in reversed(chain):
         words = one.strerror if isinstance(one, OSError) and one.strerror else str(one)
         if words and not isinstance(one, KeyError):
-            words = re.sub(r"^.*object at 0x[0-9a-f]+>: ", "", str(words))
+            words = printable(re.sub(r"^.*object at 0x[0-9a-f]+>: ", "", str(words)))
             words = re.sub(r"[a-z]+://[^\s'\"]+", lambda found: shown(found[0]), words)
             return words if len(words) < 300 else words[:300] + "…"
     return ""
+
+
+def printable(words: str) -> str:
+    """Words of a server as a terminal may see them: without control characters, which could drive it."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in words)
 
 
 def _proxy_response(reason: str) -> Response | None:

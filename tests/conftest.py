@@ -20,6 +20,8 @@ from tests.support.mirrors import Mirror, Origins
 from tests.support.process import OriginProcess
 from tests.support.ticking import Control, Ticker
 
+pytest.register_assert_rewrite("tests.store_conformance")
+
 #: What a machine may set and a test must not see.
 _FOREIGN = {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "NETRC", "NO_COLOR", "FORCE_COLOR"}
 

@@ -18,12 +18,13 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.support.waiting import until
 
 _BLOCK = re.compile(r"( *)\.\. code-block:: (\w+)\s*")
 _NOT_RUN = re.compile(r" *\.\. not run: (.+)")
@@ -59,7 +60,7 @@ def _body(lines: list[str], at: int, indent: int) -> tuple[int, str]:
     end = at
     while end < len(lines) and (not lines[end].strip() or len(lines[end]) - len(lines[end].lstrip()) > indent):
         end += 1
-    inner = [line for line in lines[at:end]]
+    inner = lines[at:end]
     margin = min(len(line) - len(line.lstrip()) for line in inner if line.strip())
     return at, "\n".join(line[margin:] for line in inner).rstrip() + "\n"
 
@@ -148,14 +149,8 @@ class _Run:
             subprocess.Popen(["bash", "-c", _shell(f"exec {command}")], stderr=subprocess.DEVNULL)
         )
         self._servers.callback(server.kill)
-        until = time.monotonic() + STEP_MOST_S
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", int(found[1])), timeout=5).close()
-                return
-            except ConnectionRefusedError:
-                assert time.monotonic() < until and server.poll() is None, f"it does not listen: {command}"
-                time.sleep(0.02)
+        until(lambda: _listens(int(found[1])) or server.poll() is not None, STEP_MOST_S, f"listening: {command}")
+        assert server.poll() is None, f"it has ended: {command}"
 
     def _command(self, command: str, wanted: str) -> None:
         done = subprocess.run(
@@ -170,8 +165,13 @@ class _Run:
         said = self._back(done.stdout)
         assert done.returncode == 0, f"$ {command}\n{said}\nended with {done.returncode}"
         if wanted:
-            right = doctest.OutputChecker().check_output(wanted + "\n", said.strip() + "\n", FLAGS)
+            right = doctest.OutputChecker().check_output(self._back(wanted) + "\n", said.strip() + "\n", FLAGS)
             assert right, f"$ {command}\nsaid\n{said}\nand not\n{wanted}"
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _shell(command: str) -> str:

@@ -283,5 +283,5 @@ def test_a_bug_of_ours_is_told_without_secrets_and_its_story_on_request(loud: in
     assert "unexpected error: TypeError: a bug with a ***, at https://host.example/?token=***" in done.stderr
     assert ("Traceback" in done.stderr) is bool(loud)
     assert ("-v for the whole story" in done.stderr) is not bool(loud)
-    assert "secret" not in done.stderr.replace("secret@host", "").replace("token=secret", "") or loud
-    assert "canary, at https" not in done.stderr.replace("***", "")
+    assert "secret" not in done.stderr
+    assert "canary" not in done.stderr

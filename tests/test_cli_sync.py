@@ -26,8 +26,6 @@ from .support.mirrors import Handle, Mirror, Origins, Tree
 from .support.waiting import until
 from .test_cli import files_in, run, started
 
-OURS = {".geofetch/units.db"}
-
 
 def stored(folder: Path) -> set[str]:
     """The names of finished files, parts and the records left out."""
@@ -168,9 +166,12 @@ def test_the_same_bytes_are_stored_once_in_a_layout_by_digest(mirror: Mirror, tm
     digest = hashlib.sha256(b"same").hexdigest()
     assert stored(tmp_path / "store") == {"a", "b", f"sha256/{digest[:2]}/{digest}"}
     # verify knows the layout by itself.
-    (tmp_path / "store/sha256" / digest[:2] / digest).write_bytes(b"rots")
+    blob = tmp_path / "store/sha256" / digest[:2] / digest
+    blob.write_bytes(b"rots")
     assert run("verify", "--into", "store", "--repair", cwd=tmp_path).code == 0
-    assert (tmp_path / "store/b").read_bytes() == b"same"
+    assert blob.read_bytes() == b"same"
+    assert [(tmp_path / "store" / name).resolve() for name in ("a", "b")] == [blob, blob]
+    assert run("verify", "--into", "store", cwd=tmp_path).code == 0
 
 
 # -------------------------------------------------------------------------------------------------------------- signals
@@ -206,11 +207,12 @@ def test_a_signal_ends_it_in_good_order(number: int, code: int, mirror: Mirror, 
 
 def test_a_signal_while_the_manifest_is_fetched_ends_it(mirror: Mirror, tmp_path: Path) -> None:
     manifest = mirror.serves(b"x" * 1000, stall=10)
-    with started("sync", manifest.url, "--into", "store", cwd=tmp_path) as process:
+    with started("sync", manifest.url, "--into", "store", "--json", cwd=tmp_path) as process:
         manifest.arrived(30)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=30)
     assert process.returncode == 130
+    assert json.loads(out)["signal"] == signal.SIGINT  # in good order: an end at once says nothing
     assert "Traceback" not in err
     assert files_in(tmp_path) == set()
 

@@ -6,7 +6,7 @@ import os
 import resource
 from pathlib import Path
 
-from geofetch.cli import demo
+from geofetch.cli import demo_steps
 
 from .test_cli import run
 
@@ -50,12 +50,12 @@ def test_a_step_that_does_not_hold_fails_it(tmp_path: Path) -> None:
 
 
 def test_earlier_demos_are_removed_but_none_that_is_at_work_or_somebody_elses(tmp_path: Path) -> None:
-    mine = f"{demo.PREFIX}{os.getuid()}-"
+    mine = f"{demo_steps.PREFIX}{os.getuid()}-"
     folders = {name: tmp_path / f"{mine}{name}" for name in ("now", "earlier", "running", "unmarked")}
     for folder in folders.values():
         folder.mkdir()
     # No process has this number: it is beyond the largest that Linux gives (2**22).
-    (folders["earlier"] / demo.MARK).write_text("99999999\n")
-    (folders["running"] / demo.MARK).write_text(f"{os.getpid()}\n")
-    demo._forget_earlier(folders["now"])
+    (folders["earlier"] / demo_steps.MARK).write_text("99999999\n")
+    (folders["running"] / demo_steps.MARK).write_text(f"{os.getpid()}\n")
+    demo_steps._forget_earlier(folders["now"])
     assert {name for name, folder in folders.items() if folder.exists()} == {"now", "running", "unmarked"}

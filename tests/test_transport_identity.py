@@ -30,6 +30,11 @@ from tests.support.walking import in_subprocess
 PASSWORD = "open sesame"
 
 
+def certificate_of(ca: Authority) -> Certificate:
+    """The one that ``secure`` shows."""
+    return ca.server("localhost", "127.0.0.1", expired=False)
+
+
 def locked(certificate: Certificate) -> bytes:
     """The certificate with its key under PASSWORD, in PEM bytes."""
     key = load_pem_private_key(certificate.key.read_bytes(), None)
@@ -65,7 +70,7 @@ def _apart(ca: Authority, other_ca: Authority) -> dict[str, tuple[dict[str, Any]
         "CA": (trust, {"ca": ca.pem + other_ca.pem}),
         "least TLS version": (trust, {**trust, "min_tls": "1.3"}),
         "ciphers": (trust, {**trust, "ciphers": "ECDHE+AESGCM"}),
-        "pin": (trust, {**trust, "fingerprint": ca.server("localhost", "127.0.0.1").digest}),
+        "pin": (trust, {**trust, "fingerprint": certificate_of(ca).digest}),
         "no trust at all": ({"verify": False}, trust),
     }
 
@@ -97,7 +102,7 @@ def test_each_part_of_an_identity_keeps_connections_apart(
     ("one", "other"),
     [
         pytest.param("http://user:one@", "http://user:two@", id="password"),
-        pytest.param("http://one@", "http://two@", id="user"),
+        pytest.param("http://one:password@", "http://two:password@", id="user"),
         pytest.param("http://user:one@", "http://", id="none"),
     ],
 )
@@ -159,9 +164,7 @@ def _alike(ca: Authority, folder: Path) -> dict[str, tuple[dict[str, Any], dict[
         "headers and auth are not the connection's",
     ],
 )
-def test_two_sessions_of_one_identity_share_a_socket(
-    secure: Mirror, ca: Authority, tmp_path: Path, what: str
-) -> None:
+def test_two_sessions_of_one_identity_share_a_socket(secure: Mirror, ca: Authority, tmp_path: Path, what: str) -> None:
     file = secure.serves(b"x")
     for _ in range(2):
         for profile in _alike(ca, tmp_path)[what]:
@@ -216,11 +219,11 @@ def test_a_ca_bundle_is_read_once_a_profile(secure: Mirror, ca: Authority) -> No
         from geofetch.transport import tls
         opened, loaded = [], []
         sys.addaudithook(lambda event, args: opened.append(args[0]) if event == "open" and args[0] == ca else None)
-        class Counting(tls.SSLContext):
+        class Counting(tls.Context):
             def load_verify_locations(self, *args, **kwargs):
                 loaded.append((args, kwargs))
                 return super().load_verify_locations(*args, **kwargs)
-        tls.SSLContext = Counting
+        tls.Context = Counting
         sessions = [geofetch.Session(geofetch.Profile(ca=ca)) for _ in range(3)]
         jobs = [gevent.spawn(sessions[number % 3].get, url) for number in range(20)]
         gevent.joinall(jobs, raise_error=True)
@@ -277,7 +280,7 @@ def test_a_call_that_verifies_is_stronger_than_a_profile_that_does_not(origins: 
 def test_the_pinned_certificate_is_let_in_and_no_other(secure: Mirror, ca: Authority, verify: bool) -> None:
     file = secure.serves(b"x")
     trust: dict[str, Any] = {"ca": ca.pem} if verify else {"verify": False}
-    right = ca.server("localhost", "127.0.0.1").digest
+    right = certificate_of(ca).digest
     assert trusting(file.url, session_of(**trust, fingerprint=right)).content == b"x"
     wrong = session_of(**trust, fingerprint=right[:-1] + ("0" if right[-1] != "0" else "1"))
     with pytest.raises(requests.exceptions.SSLError):

@@ -25,6 +25,7 @@ from geofetch.upkeep import Finding, scrub, verify
 from geofetch.upkeep.abreast import abreast
 from geofetch.upkeep.inspector import Inspector
 from tests.support.leftovers import Leftovers
+from tests.support.mirrors import Mirror
 from tests.support.ticking import Ticker
 from tests.support.waiting import until
 from tests.upkeep_ground import (
@@ -159,7 +160,7 @@ def test_a_file_without_a_digest_is_judged_by_its_size_and_gets_one(ground: Grou
         ground.recorder.put_unit(replace(unit, digests=(), trusted=frozenset())).get()
     appended(ground.root / "b")
     found = ground.verify()
-    assert (found.present, wrong(found)) == (1, ["b"])
+    assert (found.present, found.corrupt, wrong(found)) == (1, 1, ["b"])
     unit = ground.unit("a")
     assert "size is right" in (unit.scrub_result or "")
     assert unit.digest_map["sha256"].value == hashlib.sha256(b"hello").digest()
@@ -183,6 +184,16 @@ def test_units_that_share_their_bytes_are_all_found(tmp_path: Path, any_ground: 
     any_ground.harm(["one"], flipped(any_ground.random))
     shared = any_ground.store.address is not None
     assert wrong(any_ground.verify()) == (["one", "two"] if shared else ["one"])
+
+
+def test_bytes_that_a_unit_shares_with_one_that_was_proven_later_are_its_own(tmp_path: Path, mirror: Mirror) -> None:
+    ground = Ground(tmp_path, mirror, "digest")
+    ground.stock({"one": b"same bytes", "two": b"same bytes"})
+    ground.harm(["one"], touched)
+    assert ground.verify(path="one").ok
+    ground.harm(["one"], flipped(ground.random))
+    assert ground.verify(path="two").corrupt == 1
+    ground.close()
 
 
 def test_the_file_of_another_unit_that_took_the_place_is_not_called_corrupt(ground: Ground) -> None:
@@ -430,6 +441,13 @@ def test_files_are_read_several_at_once(ground: Ground) -> None:
     all_here = threading.Barrier(4)
     store.then = lambda key: all_here.wait(timeout=10)
     assert verify(ground.recorder, store, jobs=4).ok
+
+
+def test_no_native_thread_is_left(ground: Ground) -> None:
+    ground.stock(ground.files(4, 10))
+    before = set(os.listdir("/proc/self/task"))
+    ground.verify(jobs=3)
+    until(lambda: set(os.listdir("/proc/self/task")) <= before)
 
 
 def test_memory_holds_few_of_many_units(ground: Ground) -> None:

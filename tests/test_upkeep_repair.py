@@ -407,6 +407,16 @@ def test_a_finding_that_a_sync_has_overtaken_fetches_nothing_old(ground: Ground)
     ground.assert_whole()
 
 
+def test_a_source_that_the_records_learnt_since_is_asked_too(ground: Ground) -> None:
+    kill(ground, ground.stock({"a": b"hello"}))
+    ground.harm(["a"], deleted)
+    found = ground.verify()
+    unit = ground.unit("a")
+    better = ground.mirror.serves(b"hello").source
+    ground.recorder.put_unit(replace(unit, sources=(*unit.sources, better), health=())).get()
+    assert ground.repair(findings=found).repaired == 1
+
+
 def test_the_file_of_another_unit_is_neither_replaced_nor_put_aside(ground: Ground) -> None:
     old = ground.stock({"a.rpm": b"version 1"}, unit={"type": "rpm", "version": 1})
     ground.stock({"a.rpm": b"version two"}, unit={"type": "rpm", "version": 2})

@@ -13,7 +13,7 @@ In: argv, the environment, stdin.  Out: data on stdout, everything that is told 
     identity     headers, passwords, certificates: a Profile
     downloads    Specs through a Pool, every Outcome told
     places       where files and records are: --into, --db
-    get sync units verify doctor demo    the commands, one a module
+    get sync units verify doctor demo    the commands, one a module (demo_steps and demo_origin belong to the last)
 
 ``--help`` imports click and the standard library; each command imports what it needs when it is run.
 """

@@ -10,7 +10,6 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
 
 __all__ = ["Console", "escaped", "redacted"]
 
@@ -126,10 +125,11 @@ class _Lines(logging.Handler):
             self._console.line(f"{NAME}: a log message of {record.name} could not be shown")
 
     def format(self, record: logging.LogRecord) -> str:
-        text = f"{NAME}: {record.levelname.lower()}: {_without_traceback(record)}"
+        ours = record.name.partition(".")[0] == NAME
+        text = f"{record.levelname.lower()}: {_without_traceback(record)}"
         if record.exc_info and self._console.loud:
-            text += "\n" + logging.Formatter().formatException(_typed(record.exc_info))
-        return text
+            text += "\n" + logging.Formatter().formatException(record.exc_info)
+        return f"{NAME}: {text}" if ours else f"{NAME}: {record.name}: {text}"
 
 
 def _without_traceback(record: logging.LogRecord) -> str:
@@ -137,7 +137,3 @@ def _without_traceback(record: logging.LogRecord) -> str:
     if record.exc_info and record.exc_info[1] is not None:
         text += f" ({type(record.exc_info[1]).__name__}: {record.exc_info[1]})"
     return text
-
-
-def _typed(exc_info: Any) -> Any:
-    return exc_info

@@ -12,7 +12,6 @@ import os
 import platform
 import sysconfig
 from collections.abc import Mapping
-from importlib import metadata
 from typing import Any
 
 import click
@@ -94,6 +93,8 @@ def _versions() -> dict[str, Any]:
 
 
 def _version(package: str) -> str | None:
+    from importlib import metadata
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

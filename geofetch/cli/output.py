@@ -31,7 +31,8 @@ and, last, one for the whole
     signal          null, or the number of the signal that ended it
     error           null, or what stopped the whole, as above
 
-A wrong usage is told on stderr alone.  URLs are without userinfo, the values of their queries masked.  Fields may be added; none changes its meaning.
+A wrong usage is told on stderr alone.  URLs are without userinfo, the values of their queries masked.  Fields may be
+added; none changes its meaning.
 """
 
 from __future__ import annotations

@@ -41,6 +41,7 @@ class Store(Protocol):
     """Where files live.  One store may serve many pools and greenlets at once.
 
     ``name`` is how records name it (``file:///srv/mirror``); a store without one is not recorded as a place.
+    ``durable``: what it has published outlives a cut of power, and so shall its record; a store may lack it (False).
     ``address`` is the digest algorithm that it files under, which is then always computed; None: by path.
     """
 

@@ -66,7 +66,7 @@ class FileStore:
     ) -> None:
         self._tree = Tree(absolute(_text(root)))
         self._layout = self._laid_out(layout, links)
-        self._durable = durable
+        self.durable = durable
         self._shown = f"{type(self).__name__}({self._tree.root!r})"
         self.name = "file://" + quote(os.fsencode(self._tree.root))
         self.address = self._layout.address
@@ -129,7 +129,7 @@ class FileStore:
         return FilePart(folder, name, self._at_work().live, publisher)
 
     def _publish(self, spec: Spec, part: FilePart, digests: Mapping[str, Digest]) -> tuple[Any, Kept | None]:
-        if self._durable:
+        if self.durable:
             placed = self._group().publish(part, partial(self._layout.place, part, spec, digests))
         elif self._layout.reads(digests):
             placed = native.settle(self._layout.place, part, spec, digests)

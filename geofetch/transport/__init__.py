@@ -11,9 +11,19 @@ In: requests' prepared requests, Profiles.  Out: requests' Responses.  Never: th
     file        file:// through the same door
 """
 
-from .adapter import FOREIGN, Adapter, OpenGate
+from .adapter import FOREIGN, Adapter, OpenGate, closing_on_error
 from .file import FileAdapter
 from .pools import shared
 from .response import BadFraming, Framing, framing
 
-__all__ = ["FOREIGN", "Adapter", "BadFraming", "FileAdapter", "Framing", "OpenGate", "framing", "shared"]
+__all__ = [
+    "FOREIGN",
+    "Adapter",
+    "BadFraming",
+    "FileAdapter",
+    "Framing",
+    "OpenGate",
+    "closing_on_error",
+    "framing",
+    "shared",
+]

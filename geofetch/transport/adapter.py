@@ -6,6 +6,9 @@ bytes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,14 +18,43 @@ from requests.exceptions import InvalidProxyURL, InvalidURL
 from requests.utils import prepend_scheme_if_needed, select_proxy
 from urllib3.util import parse_url
 
+from ..names import origin
 from ..spec import Gate, Profile, Ticket
 from . import pools
 from .tls import context_of, trust_of
 
-__all__ = ["FOREIGN", "Adapter", "OpenGate"]
+__all__ = ["FOREIGN", "Adapter", "OpenGate", "closing_on_error"]
 
 #: Set on a PreparedRequest that goes to another origin than its Profile was made for.
 FOREIGN = "geofetch_foreign"
+
+
+#: The answers to the call that this greenlet is in.
+_answers: ContextVar[list[Response] | None] = ContextVar("geofetch_answers", default=None)
+
+
+@contextmanager
+def closing_on_error() -> Iterator[None]:
+    """What answered meanwhile is closed if it comes to nothing: a hook that raises would leave it to its traceback."""
+    answers: list[Response] = []
+    token = _answers.set(answers)
+    try:
+        yield
+    except BaseException:
+        for response in answers:
+            response.close()
+        raise
+    finally:
+        _answers.reset(token)
+
+
+def _counted(request: PreparedRequest) -> str:
+    """Host and port as caps count them, in one writing."""
+    try:
+        _, host, port = origin(request.url or "")
+    except ValueError as exc:
+        raise InvalidURL(exc, request=request) from exc
+    return f"{host}:{port}"
 
 
 class OpenGate:
@@ -114,7 +146,7 @@ class Adapter(HTTPAdapter):
         return pools.shared().through(proxy, self.proxy_headers(proxy), trust, context)
 
     def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
-        ticket = self.gate.enter(urlsplit(request.url or "").netloc.rpartition("@")[2].lower())
+        ticket = self.gate.enter(_counted(request))
         try:
             response = super().send(request, *args, **kwargs)
         except BaseException:
@@ -125,4 +157,7 @@ class Adapter(HTTPAdapter):
             ticket.leave()
         else:
             conn.ticket = ticket
+        answers = _answers.get()
+        if answers is not None:
+            answers.append(response)
         return response

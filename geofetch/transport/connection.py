@@ -15,7 +15,7 @@ from typing import Any
 import gevent
 from urllib3._collections import HTTPHeaderDict
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError, ProxyError
 from urllib3.response import HTTPResponse
 
 from ..spec import Ticket
@@ -27,8 +27,6 @@ __all__ = ["PlainConnection", "TLSConnection"]
 
 class _Cooperative(HTTPConnection):
     """What both kinds of connection add to urllib3's."""
-
-    response_class = Answer
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -52,6 +50,7 @@ class _Cooperative(HTTPConnection):
             raise NewConnectionError(self, f"no connection to {self.host}: {exc}") from exc
         sock.settimeout(timeout)
         self.served = 0
+        self._answer = None
         return sock
 
     @contextmanager
@@ -65,12 +64,21 @@ class _Cooperative(HTTPConnection):
         with gevent.Timeout(self.timeout, late):
             yield
 
+    def response_class(self, *args: Any, **kwargs: Any) -> Answer:  # type: ignore[override]
+        """The answer that http.client begins to read; it is known here even where reading it fails."""
+        self._answer = Answer(*args, **kwargs)
+        return self._answer
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        """urllib3's own."""
+        self._answer = None
+        super().request(*args, **kwargs)
+
     def answered(self, method: str, url: str, preload: bool, decode: bool, enforce: bool) -> HTTPResponse:
         """The response to the request that was sent; as urllib3's getresponse, but it logs no URL."""
         self.sock.settimeout(self.timeout)
         shutdown = getattr(self.sock, "shutdown", None)
         answer: Any = http.client.HTTPConnection.getresponse(self)
-        self._answer = answer
         self.served += 1
         return HTTPResponse(
             body=answer,
@@ -89,6 +97,11 @@ class _Cooperative(HTTPConnection):
         )
 
     @property
+    def heard(self) -> bool:
+        """Whether any byte of an answer to the last request came."""
+        return self._answer is not None and self._answer.heard
+
+    @property
     def trustworthy(self) -> bool:
         """Whether the next request may go over this connection."""
         answer = self._answer
@@ -104,7 +117,6 @@ class _Cooperative(HTTPConnection):
             ticket.leave()
 
     def close(self) -> None:
-        self._answer = None
         try:
             super().close()
         finally:
@@ -130,6 +142,13 @@ class TLSConnection(_Cooperative, HTTPSConnection):
     def connect(self) -> None:
         with self._in_time():
             HTTPSConnection.connect(self)
+
+    def _tunnel(self) -> None:
+        try:
+            super()._tunnel()
+        except (http.client.HTTPException, ConnectionError) as exc:
+            # So far nobody but the proxy was asked; urllib3 would let it pass for the server's answer.
+            raise ProxyError("the proxy dug no tunnel", exc) from exc
 
 
 #: A kept connection that ends in one of these before a byte of an answer came was closed by the server meanwhile.

@@ -24,9 +24,12 @@ __all__ = ["FileAdapter", "path_of"]
 _STATUS = {
     errno.ENOENT: (404, "Not Found"),
     errno.ENOTDIR: (404, "Not Found"),
+    errno.ENAMETOOLONG: (404, "Not Found"),
+    errno.ELOOP: (404, "Not Found"),
     errno.EACCES: (403, "Forbidden"),
     errno.EPERM: (403, "Forbidden"),
-    errno.EISDIR: (403, "Is a folder"),
+    errno.EISDIR: (403, "No plain file"),
+    errno.ENXIO: (403, "No plain file"),
 }
 
 
@@ -36,8 +39,8 @@ def path_of(url: str) -> bytes:
     if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
         raise InvalidURL(f"{url!r} is no file on this machine")
     path = unquote_to_bytes(parts.path)
-    if b"\0" in path:
-        raise InvalidURL(f"{url!r} holds a NUL")
+    if not path.startswith(b"/") or b"\0" in path:
+        raise InvalidURL(f"{url!r} holds no absolute path")
     return path
 
 
@@ -47,8 +50,9 @@ class FileAdapter(BaseAdapter):
     def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
         if request.method not in ("GET", "HEAD"):
             return _response(request, 405, "Method Not Allowed", io.BytesIO(), {"Allow": "GET, HEAD"})
+        path = path_of(request.url or "")  # an InvalidURL is an OSError, as all of requests' errors are
         try:
-            file, size = _opened(path_of(request.url or ""))
+            file, size = _opened(path)
         except OSError as exc:
             status, reason = _STATUS.get(exc.errno or 0, (500, os.strerror(exc.errno or errno.EIO)))
             return _response(request, status, reason, io.BytesIO(), {"Content-Length": "0"})
@@ -68,10 +72,30 @@ def _opened(path: bytes) -> tuple[BinaryIO, int]:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EISDIR, "no plain file")
-        return open(fd, "rb", buffering=256 * 1024), found.st_size
+        return io.BufferedReader(_Bounded(open(fd, "rb", buffering=0), found.st_size), 256 * 1024), found.st_size
     except BaseException:
         os.close(fd)
         raise
+
+
+class _Bounded(io.RawIOBase):
+    """A file up to the size that its answer told: what grows meanwhile is not part of it."""
+
+    def __init__(self, file: io.FileIO, left: int) -> None:
+        self._file = file
+        self._left = left
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        size = self._file.readinto(memoryview(buffer)[: self._left])
+        self._left -= size or 0
+        return size
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def _response(request: PreparedRequest, status: int, reason: str, body: BinaryIO, headers: dict[str, str]) -> Response:

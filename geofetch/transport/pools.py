@@ -145,7 +145,7 @@ class _SharedPool(HTTPConnectionPool):
         try:
             response = self._asked(conn, method, url, body, headers, chunked, patience, options)
         except Exception as exc:
-            if not (again and went_stale(exc)):
+            if not (again and went_stale(exc) and not conn.heard):
                 raise
             # The server closed a kept connection just as it was used: no byte of an answer came, so one more try on a
             # new connection asks nothing twice.

@@ -133,6 +133,8 @@ def connect(
                 return _connected(address, share, source_address, options)
             except OSError as exc:
                 refused = exc
+                if until is not None and monotonic() >= until:
+                    break
         raise refused or native.gaierror(native.EAI_NONAME, "no address")
 
 

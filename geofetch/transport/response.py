@@ -66,14 +66,53 @@ def _length(values: list[str]) -> int:
     return int(text)
 
 
+class _Lines:
+    """A head on its way in, line by line: whether anything came, whether it ended early."""
+
+    def __init__(self, fp: Any) -> None:
+        self._fp = fp
+        self.heard = False
+        self.cut = False
+
+    def readline(self, limit: int = -1) -> bytes:
+        if not self.heard:
+            # A reset in the middle of the first line loses what came of it; this look does not.
+            self.heard = bool(self._fp.peek(1))
+        line: bytes = self._fp.readline(limit)
+        self.cut = not line
+        return line
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._fp, name)
+
+
 class Answer(http.client.HTTPResponse):
     """http.client's response, made fit: 102 and 103 are no answers yet, and bytes after the end are noticed."""
 
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self._sock = sock
+        self._lines = _Lines(self.fp)
         #: Whether the server sent more than its answer: the connection cannot be trusted any more.
         self.surplus = False
+
+    @property
+    def heard(self) -> bool:
+        """Whether any byte of an answer came."""
+        return self._lines.heard
+
+    @property
+    def cut(self) -> bool:
+        """Whether the connection ended before the head did; http.client takes what came for the whole of it."""
+        return self._lines.cut
+
+    def begin(self) -> None:
+        fp: Any = self.fp
+        lines: Any = self._lines
+        self.fp = lines
+        super().begin()
+        if self.fp is lines:
+            self.fp = fp
 
     def _read_status(self) -> tuple[str, int, str]:
         # begin() itself skips 100 alone, without end; 103 with an empty body would be a "successful" empty file.

@@ -110,8 +110,22 @@ def context_of(trust: Trust, cert: Cert, ca: str | bytes | None, key_password: s
     return found
 
 
+class Context(SSLContext):  # type: ignore[misc]
+    """gevent's own, whose sockets close when their handshake is given up: a kill, a timeout."""
+
+    def wrap_socket(self, sock: Any, *args: Any, **kwargs: Any) -> Any:
+        # gevent closes on OSErrors alone; anything else leaves the descriptor to the garbage collector.
+        wrapped = super().wrap_socket(sock, *args, **{**kwargs, "do_handshake_on_connect": False})
+        try:
+            wrapped.do_handshake()
+        except BaseException:
+            wrapped.close()
+            raise
+        return wrapped
+
+
 def _new_context(trust: Trust, cert: Cert, ca: str | bytes | None, key_password: str | None) -> SSLContext:
-    context = SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = Context(ssl.PROTOCOL_TLS_CLIENT)
     # What urllib3 sets for its own contexts: no compression (CRIME), no session tickets, names from the SAN alone.
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_TICKET
     context.minimum_version = ssl.TLSVersion.TLSv1_3 if trust.min_tls == "1.3" else ssl.TLSVersion.TLSv1_2

@@ -108,7 +108,8 @@ class Inspector:
         if known is None:
             return False
         there, digests = known
-        pass
+        if (there.size, there.mtime_ns, there.inode) == (unit.size, unit.mtime_ns, unit.inode):
+            return False
         common = [digests[one.algorithm] == one for one in unit.digests if one.algorithm in digests]
         return not (common and all(common))
 

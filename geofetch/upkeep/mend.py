@@ -19,10 +19,11 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, TypeAlias
 
-from ..errors import Cancelled, FetchError, SourceError, StoreError
+from ..errors import FetchError, SourceError, StoreError
 from ..events import Attempt, Kept, Outcome
 from ..pool import Pool
 from ..records import Recorder, Unit
+from ..report.tally import printable
 from ..session import Session
 from ..spec import Digest, Profile
 from ..store import Store
@@ -189,15 +190,14 @@ class _Mender:
         if kept is not None and kept.store:
             unit = replace(unit, store_key=kept.key, size=kept.size, mtime_ns=kept.mtime_ns, inode=kept.inode)
         else:  # a store that is no place for records
-            moved = self._inspector.stores[unit.store].stat(unit.store_key)
+            seen = self._inspector.stores[unit.store].stat(unit.store_key)
+            moved = seen and replace(seen, store=unit.store)
         self._recorder.mark(unit, "present", result=result[:RESULT_MOST], kept=moved).get()
         now = replace(unit, state="present", scrub_result=result)
         return Repair(now, "present" if source is None else "repaired", None, source, fetched_bytes=outcome.fetched)
 
     def _given_up(self, unit: Unit, error: FetchError, fetched: int = 0) -> Repair | None:
         """Nobody brought it: what is there now, and put aside if it is wrong and no source has the right one."""
-        if isinstance(error, Cancelled):
-            return Repair(unit, unit.state, error, fetched_bytes=fetched)
         found = self._inspector.examine(unit)
         if found is None or found.ok:
             return None if found is None else Repair(found.unit, "present", fetched_bytes=fetched)
@@ -217,10 +217,10 @@ class _Mender:
                 raise StoreError("it was replaced while it was to be put aside")
             aside = store.quarantine(unit.store_key)
         except StoreError as exc:
-            log.warning("%s is corrupt and stays where it is: %s", unit.path, exc)
+            log.warning("%s is corrupt and stays where it is: %s", printable(unit.path), exc)
             self._note(unit, "corrupt", f"{found.why}; not repaired: {error}; not put aside: {exc}")
             return done
-        log.warning("%s is corrupt, and no source has it: put aside, %s", unit.path, aside)
+        log.warning("%s is corrupt, and no source has it: put aside, %s", printable(unit.path), aside)
         self._note(unit, "quarantined", f"put aside: {aside}; {found.why}; not repaired: {error}")
         return replace(done, unit=replace(unit, state="quarantined"), state="quarantined", aside=aside)
 

@@ -20,7 +20,19 @@ import pytest
 
 from .process import ROOT
 
-__all__ = ["Disk", "Report", "begun", "client", "disk", "environment", "finished"]
+__all__ = [
+    "Disk",
+    "Report",
+    "begun",
+    "client",
+    "clients",
+    "command",
+    "commanded",
+    "disk",
+    "environment",
+    "finished",
+    "job",
+]
 
 
 @dataclass(frozen=True)
@@ -46,22 +58,15 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
 
 
-def begun(root: Path, specs: Sequence[dict[str, Any]], before: Sequence[str] = (), **how: Any) -> subprocess.Popen[str]:
-    """A client under way; ``how`` are the fields of its order."""
-    order = {
-        "root": str(root),
-        "specs": list(specs),
-        "kind": "path",
-        "links": True,
-        "durable": False,
-        "records": None,
-        "size": 4,
-        "retries": 1,
-        "warm": None,
-        "user": None,
-        "file_limit": None,
-        **how,
-    }
+def job(root: Path, specs: Sequence[dict[str, Any]], **how: Any) -> dict[str, Any]:
+    """What a client does once: a pool over a store in ``root``; ``how`` are the other fields of a job."""
+    usual = {"kind": "path", "links": True, "durable": False, "records": None, "size": 4, "retries": 1}
+    assert how.keys() <= usual.keys()
+    return {"root": str(root), "specs": list(specs), **usual, **how}
+
+
+def begun(jobs: Sequence[dict[str, Any]], before: Sequence[str] = (), **limits: Any) -> subprocess.Popen[str]:
+    """A client under way; ``limits``: the ``user`` it becomes, the ``file_limit``, and a URL to be ``warm``ed by."""
     process = subprocess.Popen(
         [*before, sys.executable, "-m", "tests.support.client"],
         cwd=ROOT,
@@ -72,22 +77,45 @@ def begun(root: Path, specs: Sequence[dict[str, Any]], before: Sequence[str] = (
         text=True,
     )
     assert process.stdin is not None
-    process.stdin.write(json.dumps(order))
+    process.stdin.write(json.dumps({"warm": None, "user": None, "file_limit": None, "jobs": list(jobs), **limits}))
     process.stdin.close()
     process.stdin = None  # communicate() would flush it once more
     return process
 
 
-def finished(process: subprocess.Popen[str]) -> Report:
-    """What a client says; it must have ended in peace, without a word besides."""
+def finished(process: subprocess.Popen[str]) -> list[Report]:
+    """What a client says of its jobs; it must have ended in peace, without a word besides."""
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, ""), out + err
-    return Report(**json.loads(out))
+    return [Report(**each) for each in json.loads(out)]
+
+
+def clients(jobs: Sequence[dict[str, Any]], before: Sequence[str] = (), **limits: Any) -> list[Report]:
+    """A client from its beginning to its end."""
+    return finished(begun(jobs, before, **limits))
 
 
 def client(root: Path, specs: Sequence[dict[str, Any]], before: Sequence[str] = (), **how: Any) -> Report:
-    """A client from its beginning to its end."""
-    return finished(begun(root, specs, before, **how))
+    """A client with one job."""
+    (report,) = clients([job(root, specs, **how)], before)
+    return report
+
+
+def commanded(words: Sequence[str | Path], before: Sequence[str] = (), **how: Any) -> subprocess.Popen[str]:
+    """The real command under way."""
+    return subprocess.Popen(
+        [*before, sys.executable, "-m", "geofetch", *map(str, words)],
+        env=environment(),
+        text=True,
+        **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how},
+    )
+
+
+def command(words: Sequence[str | Path], before: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    """The real command, from its beginning to its end."""
+    with commanded(words, before) as process:
+        out, err = process.communicate(timeout=100)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 class Disk:
@@ -113,8 +141,9 @@ class Disk:
         """Other options for it."""
         self.does("mount", "-o", f"remount,{options}", str(self.path))
 
-    def does(self, *words: str) -> None:
-        subprocess.run([*self.before, *words], check=True)
+    def does(self, *words: str) -> str:
+        """What this program says, run where the disk is."""
+        return subprocess.run([*self.before, *words], check=True, stdout=subprocess.PIPE, text=True).stdout
 
     def end(self) -> None:
         self._keeper.communicate()

@@ -1,7 +1,8 @@
 """A pool in a process of its own, for what cannot be done to the process of the tests: other users, limits, mounts.
 
-In: one Order as JSON on stdin.  Out: one line of JSON on stdout: what became of each spec, and which records there are.
-Before it ends it holds itself against its beginning: a descriptor, greenlet or part that is left over is an error.
+In: its limits and its jobs as JSON on stdin.  Out: a line of JSON on stdout: for each job what became of each spec, and
+which records there are.  After each job it holds itself against the time before: a descriptor, greenlet or part that is
+left over is an error.
 """
 
 from __future__ import annotations
@@ -61,18 +62,18 @@ def units_of(recorder: Recorder) -> dict[str, dict[str, Any]]:
     }
 
 
-def _store(order: Mapping[str, Any]) -> Any:
-    if order["kind"] == "one":
-        return OneFile(order["root"], durable=order["durable"])
-    return FileStore(order["root"], layout=order["kind"], durable=order["durable"], links=order["links"])
+def _store(job: Mapping[str, Any]) -> Any:
+    if job["kind"] == "one":
+        return OneFile(job["root"], durable=job["durable"])
+    return FileStore(job["root"], layout=job["kind"], durable=job["durable"], links=job["links"])
 
 
 @contextmanager
-def _recorder(order: Mapping[str, Any]) -> Iterator[Recorder | None]:
-    if order["records"] is None:
+def _recorder(job: Mapping[str, Any]) -> Iterator[Recorder | None]:
+    if job["records"] is None:
         yield None
         return
-    with Recorder(order["records"], durable=order["durable"]) as recorder:
+    with Recorder(job["records"], durable=job["durable"]) as recorder:
         yield recorder
 
 
@@ -98,15 +99,13 @@ def _limited(order: Mapping[str, Any]) -> None:
         os.seteuid(order["user"])
 
 
-def carried_out(order: Mapping[str, Any]) -> dict[str, Any]:
-    """The order, carried out."""
-    _warm(order["warm"])
-    leftovers = Leftovers(Path(order["root"]))
-    _limited(order)
-    store = _store(order)
-    with _recorder(order) as recorder:
-        with Pool(order["size"], store=store, recorder=recorder, progress=False, retries=order["retries"]) as pool:
-            outcomes = list(pool.imap(order["specs"]))
+def carried_out(job: Mapping[str, Any]) -> dict[str, Any]:
+    """One job, from an open pool to a closed one."""
+    leftovers = Leftovers(Path(job["root"]))
+    store = _store(job)
+    with _recorder(job) as recorder:
+        with Pool(job["size"], store=store, recorder=recorder, progress=False, retries=job["retries"]) as pool:
+            outcomes = list(pool.imap(job["specs"]))
         units = units_of(recorder) if recorder is not None else {}
     store.close()
     leftovers.first(lambda: connections.shared().close())
@@ -118,7 +117,9 @@ def main() -> None:
     """One order."""
     plan.BACKOFF_S = 0.004
     order = json.load(sys.stdin)
-    print(json.dumps(carried_out(order)), flush=True)
+    _warm(order["warm"])
+    _limited(order)
+    print(json.dumps([carried_out(job) for job in order["jobs"]]), flush=True)
 
 
 if __name__ == "__main__":

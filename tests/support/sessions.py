@@ -14,6 +14,7 @@ import pytest
 import requests
 from urllib3.exceptions import InsecureRequestWarning
 
+import geofetch.pool  # noqa: F401 - it wires the process' limits above every Session, as the door does
 from geofetch import limits
 from geofetch.errors import FetchError
 from geofetch.events import Head

@@ -1,0 +1,74 @@
+"""What a Pool wires together: a durable store has durable records, a name of a profile finds its profile."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+import geofetch
+from geofetch.errors import SpecError
+from tests.support.mirrors import Mirror
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_records_are_as_durable_as_the_store(mirror: Mirror, tmp_path: Path, durable: bool) -> None:
+    store = geofetch.FileStore(tmp_path / "srv", durable=durable)
+    with geofetch.Recorder(f"sqlite:///{tmp_path}/units.db") as recorder:
+        with geofetch.Pool(2, store=store, recorder=recorder, progress=False) as pool:
+            (outcome,) = pool.map([mirror.serves(b"x").url])
+        assert outcome.raise_for_error().ok
+        assert recorder.durable is durable
+    store.close()
+
+
+def test_a_recorder_given_as_url_is_the_pools_own(mirror: Mirror, tmp_path: Path) -> None:
+    path = tmp_path / "units.db"
+    with geofetch.Pool(2, store=tmp_path / "srv", recorder=f"sqlite:///{path}", progress=False) as pool:
+        pool.map([mirror.serves(b"x", name="a.rpm").url])[0].raise_for_error()
+    with sqlite3.connect(path) as database:
+        assert database.execute("select count(*) from units").fetchone() == (1,)
+    database.close()
+    assert sorted(p.name for p in (tmp_path / "srv").iterdir()) == ["a.rpm"]
+
+
+def test_a_profile_is_found_by_its_name_and_an_unknown_one_is_said(mirror: Mirror) -> None:
+    handle = mirror.serves(b"x")
+    profiles = {"inside": geofetch.Profile("inside", headers={"X-Who": "me"})}
+    store = geofetch.MemoryStore()
+    with geofetch.Pool(2, store=store, progress=False, profiles=profiles) as pool:
+        good, bad = pool.map([geofetch.Spec(handle.url, profile=name) for name in ("inside", "outside")])
+    assert store[good.raise_for_error().location] == b"x"
+    assert handle.request.header("X-Who") == "me"
+    assert isinstance(bad.error, SpecError)
+    assert "no profile is called 'outside'" in str(bad.error)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"size": 0}, "size is a whole number from 1"),
+        ({"retries": -1}, "retries is a whole number from 0"),
+        ({"deadline": 0}, "deadline is a number of seconds above 0"),
+        ({"timeout": -3}, "timeout is a number of seconds above 0"),
+        ({"on_error": "ignore"}, "on_error is"),
+        ({"per_host": 0}, "per_host is a whole number from 1"),
+        ({"session": object()}, "session is a geofetch.Session"),
+        ({"stages": [object()]}, "is no stage"),
+        ({"hooks": {"done": print}}, "no fact is called 'done'"),
+        ({"hooks": {"stored": 5}}, "cannot be called"),
+    ],
+)
+def test_a_pool_that_cannot_be_is_refused(settings: dict[str, object], words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        geofetch.Pool(**{"size": 1, **settings})  # type: ignore[arg-type]
+
+
+def test_the_tally_is_at_hand(mirror: Mirror) -> None:
+    with geofetch.Pool(2, store=geofetch.MemoryStore(), progress=lambda tally: None) as pool:
+        assert pool.tally is None
+        pool.map([mirror.serves(b"abc").url, mirror.serves(status=404).url])
+    tally = pool.tally
+    assert tally is not None
+    assert (tally.states["stored"], tally.states["failed"]) == (1, 1)

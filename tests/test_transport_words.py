@@ -1,0 +1,33 @@
+"""What a server says in an error: told, and never able to drive the terminal that shows it."""
+
+from __future__ import annotations
+
+import pytest
+
+from geofetch.errors import BadResponse, BadStatus, RedirectRefused, SourceError
+from tests.origin.scenes import raw
+from tests.support.mirrors import Mirror
+from tests.support.sessions import *  # noqa: F403 - the fixtures of these tests
+from tests.support.sessions import downloaded, refused
+
+ESCAPES = "\x1b]0;owned\x07\x9b2J\x08"
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        pytest.param(f"HTTP/1.1 500 Bad {ESCAPES} day\r\nContent-Length: 0\r\n\r\n", BadStatus, id="reason"),
+        pytest.param(f"{ESCAPES} hello\r\n", BadResponse, id="status-line"),
+        pytest.param(f"HTTP/1.1 200 OK\r\nContent-Length: {ESCAPES}\r\n\r\n", BadResponse, id="length"),
+        pytest.param(f"HTTP/1.1 302 OK\r\nLocation: file:///{ESCAPES}\r\n\r\n", RedirectRefused, id="location"),
+        pytest.param(f"HTTP/1.1 200 OK\r\nTransfer-Encoding: {ESCAPES}\r\n\r\n", BadResponse, id="encoding"),
+    ],
+)
+def test_no_control_character_of_a_server_reaches_a_message(mirror: Mirror, head: str, kind: type[SourceError]) -> None:
+    error = refused(kind, mirror.plays([raw(head.encode("latin-1"))]).url)
+    assert str(error).isprintable()
+
+
+def test_words_in_any_script_are_told_as_they_are(mirror: Mirror) -> None:
+    with pytest.raises(BadStatus, match="status 418 Ich bin eine Teekännchen, déjà"):
+        downloaded(mirror.serves(status=418, reason="Ich bin eine Teekännchen, déjà").url)
