@@ -171,8 +171,10 @@ def _streamed(attempt: Attempt, kit: Kit, hooks: Bound, slot: limits.Slot) -> No
     source = attempt.source
     assert source is not None
     session = kit.sessions(attempt.spec.profile_of(source))
+    limits.turn()
     with ExitStack() as stack:
         body = stack.enter_context(opened(session, source, kit.patience, decode=kit.decode, moved=slot.move))
+        limits.turn()
         attempt.head = body.head
         _ask(hooks, "headers", body.head)
         lane = _lane(hooks, kit, body.head.length)

@@ -145,8 +145,9 @@ class Pool:
         address = self.store.address
         always = [address] if address is not None else ["sha256"] if recorder is not None else []
         storing = StoreStage(self.store, recorder.recall if recorder is not None else None, check)
-        # The facts order the steps; among those who hear of one fact, records come last: no one refuses after them.
-        return (Size(), Digests(always), storing, *own, *plain(hooks), *([recorder] if recorder is not None else []))
+        # The facts order the steps. Among those who hear of one fact, the user's stand before the store and the store
+        # before the records: who refuses at "accepted" refuses what has no name yet, and no one refuses what is recorded.
+        return (Size(), Digests(always), *own, *plain(hooks), storing, *([recorder] if recorder is not None else []))
 
     # ----------------------------------------------------------------------------------------------------------- many
 

@@ -16,7 +16,8 @@ from urllib.parse import urljoin
 import requests
 from requests import PreparedRequest, Response
 from requests.auth import AuthBase
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from requests.exceptions import InvalidHeader
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, check_header_validity
 
 from .errors import RedirectRefused, SpecError
 from .names import origin
@@ -75,6 +76,7 @@ class Session(requests.Session):
     __attrs__ = [  # noqa: RUF012 - requests declares it so
         *requests.Session.__attrs__,
         "profile",
+        "caps",
     ]
 
     def __init__(
@@ -89,22 +91,29 @@ class Session(requests.Session):
         if profile is not None and not isinstance(profile, Profile):
             raise SpecError(f"profile is a geofetch.Profile, not {type(profile).__name__}")
         self.profile = profile
-        self.gate = gate or _gate
-        if max_connections is not None or per_host is not None:
-            self.gate = self.gate.narrowed(max_connections, per_host)
+        self.caps = (max_connections, per_host)
+        self.gate = self._narrowed(gate or _gate)
         adapter = Adapter(profile, self.gate)
         self.mount("https://", adapter)
         self.mount("http://", adapter)
         self.mount("file:", FileAdapter())
         self._put_on(profile)
 
+    def _narrowed(self, gate: Gate) -> Gate:
+        return gate if self.caps == (None, None) else gate.narrowed(*self.caps)
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self.gate = _gate
+        self.gate = self._narrowed(_gate)
+        for adapter in self.adapters.values():
+            if isinstance(adapter, Adapter):
+                adapter.gate = self.gate
 
     def _put_on(self, profile: Profile | None) -> None:
         if profile is None:
             return
+        for header in profile.header_map.items():
+            _check_header(*header)
         self.headers.update(profile.header_map)
         if profile.auth is not None:
             self.auth = _Noted(profile.auth) if callable(profile.auth) else profile.auth
@@ -217,6 +226,15 @@ class Session(requests.Session):
         found.trust_env = self.trust_env
         found.max_redirects = self.max_redirects
         return found
+
+
+def _check_header(name: str, value: str) -> None:
+    try:
+        check_header_validity((name, value))
+        value.encode("latin-1")
+    except (InvalidHeader, UnicodeError):
+        # Without its cause: it quotes the value, which may be a secret.
+        raise SpecError(f"header {name!r} of the profile: HTTP allows no such name or value") from None
 
 
 def request(method: str, url: str, **kwargs: Any) -> Response:

@@ -330,7 +330,7 @@ def test_killing_the_greenlet_that_fetches_ends_it_and_cleans_up(
     mirror.left()
 
 
-# -------------------------------------------------------------------------------------------- other threads, other worlds
+# ------------------------------------------------------------------------------------------ other threads, other worlds
 
 
 def test_a_pool_works_in_a_native_thread_of_its_own(mirror: Mirror, spotless: Leftovers) -> None:

@@ -315,6 +315,21 @@ def test_a_pool_that_is_left_with_an_iterator_half_way_ends_it(mirror: Mirror, s
         next(pool.imap(specs(mirror.serves(BODY), 1)))
 
 
+def test_leaving_a_pool_waits_for_a_map_of_another_greenlet(mirror: Mirror, spotless: Leftovers) -> None:
+    diary, going = Diary(), gevent.event.Event()
+
+    def waiting() -> Iterator[Spec]:
+        yield from specs(mirror.serves(BODY), 1)
+        going.wait(10)
+        yield from specs(mirror.serves(BODY), 1, 1)
+
+    with pooled(stages=[diary]) as pool:
+        job = gevent.spawn(pool.map, waiting())
+        until(lambda: diary.outcomes, what="the first one stored")
+        gevent.spawn_later(0.05, going.set)  # long after the pool began to close
+    assert states(job.get(timeout=10)) == ["stored"] * 2
+
+
 def test_an_exception_in_the_block_of_a_pool_cancels_its_jobs(mirror: Mirror, spotless: Leftovers) -> None:
     held = mirror.serves(BODY, stall=10)
     with pytest.raises(ZeroDivisionError), pooled() as pool:
@@ -383,11 +398,13 @@ def test_each_that_was_cancelled_has_an_error_of_its_own(mirror: Mirror) -> None
     errors = [outcome.error for outcome in caught.value.outcomes]
     assert len({id(error) for error in errors}) == len(errors)
     assert [error.spec.path for error in errors if error and error.spec] == [f"f{n}" for n in range(24)]
-    assert all(error.attempts == outcome.attempts for error, outcome in zip(errors, caught.value.outcomes) if error)
+    assert [error.attempts for error in errors if error] == [outcome.attempts for outcome in caught.value.outcomes]
 
 
 def test_raising_from_a_generator_tells_of_what_was_pulled(mirror: Mirror, spotless: Leftovers) -> None:
-    pulled = Pulled([*specs(mirror.serves(BODY), 2), *specs(mirror.serves(status=404), 1, 2)] + specs("http://x/", 99, 3))
+    pulled = Pulled(
+        [*specs(mirror.serves(BODY), 2), *specs(mirror.serves(status=404), 1, 2), *specs("http://x/", 99, 3)]
+    )
     with pooled(1, on_error="raise") as pool, pytest.raises(NotFound) as caught:
         pool.map(pulled)
     assert len(caught.value.outcomes) == pulled.number
@@ -517,10 +534,10 @@ def test_a_run_that_is_stopped_before_its_feeder_ran_ends(mirror: Mirror, spotle
 def test_cancelling_raises_where_errors_do(mirror: Mirror, spotless: Leftovers) -> None:
     held = mirror.serves(BODY, stall=10)
     with pooled(2, on_error="raise") as pool:
-        job = gevent.spawn(lambda: pytest.raises(Cancelled, pool.map, specs(held, 20)))
-        held.arrived(times=2)
-        pool.cancel()
-        assert states(job.get(timeout=10).value.outcomes) == ["cancelled"] * 20
+        gevent.spawn(lambda: (held.arrived(times=2), pool.cancel()))
+        with pytest.raises(Cancelled) as caught:
+            pool.map(specs(held, 20))
+    assert states(caught.value.outcomes) == ["cancelled"] * 20
 
 
 def test_a_closed_pool_takes_nothing_more(mirror: Mirror) -> None:

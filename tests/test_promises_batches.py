@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -363,7 +364,7 @@ def check_outcomes(run: Running) -> None:
 def check_order(told: list[str]) -> None:
     """Attempts one after the other, their facts in order, each ended by "failed" but for the last one."""
     order = {fact: n for n, fact in enumerate(ATTEMPT_FACTS)}
-    for before, after in zip(told[1:-1], told[2:-1], strict=False):
+    for before, after in pairwise(told[1:-1]):
         assert order[before] < order[after] or (before == "failed" and after == "started")
 
 

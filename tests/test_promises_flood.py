@@ -11,6 +11,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,11 @@ from geofetch.pool import AHEAD, Pool
 from geofetch.records import Recorder
 from geofetch.spec import Spec
 from geofetch.store import FileStore
+from tests.support.fair import FairTicker
 from tests.support.flood import SIZE
 from tests.support.mirrors import Mirror
 from tests.support.process import ROOT
-from tests.support.ticking import Ticker
+from tests.support.ticking import Control
 from tests.support.walking import *  # noqa: F403 - the fixtures of these tests
 
 FULL = bool(os.environ.get("GEOFETCH_TEST_FULL"))
@@ -43,8 +45,9 @@ def test_a_hundred_thousand_specs_take_no_more_memory_than_ten_thousand() -> Non
 
 @pytest.mark.timeout(600)
 def test_the_hub_is_never_away_for_long_while_files_are_synced_for_good(
-    mirror: Mirror, tmp_path: Path, ticker: Ticker
+    mirror: Mirror, tmp_path: Path, control_ticker: Control
 ) -> None:
+    ticker = FairTicker(control_ticker)
     tree = mirror.tree(FILES, (500, 8_000))
     specs = [
         Spec(url, path=f"{name[:4]}/{name}", digests=f"sha256:{tree.digests[name]}", repository="tree")
@@ -63,3 +66,13 @@ def test_the_hub_is_never_away_for_long_while_files_are_synced_for_good(
         store.close()
         worst.append(ticker.worst_s)
     assert statistics.median(worst) <= 0.1, worst
+
+
+def test_the_ticker_sees_what_the_hub_does_itself(control_ticker: Control) -> None:
+    def seen() -> bool:
+        ticker = FairTicker(control_ticker)
+        with ticker:
+            time.sleep(0.2)  # the fault itself: it stops the hub, and waits for no processor
+        return ticker.worst_s >= 0.2
+
+    assert any(seen() for _ in range(10))

@@ -12,6 +12,7 @@ from typing import Any
 import gevent
 import pytest
 import requests
+from gevent.threadpool import ThreadPool
 
 import geofetch
 from geofetch import limits
@@ -25,6 +26,7 @@ from tests.support.mirrors import Mirror, Origins
 from tests.support.sessions import *  # noqa: F403 - the fixtures of these tests
 from tests.support.sessions import downloaded, refused, session_of
 from tests.support.waiting import until
+from tests.support.walking import in_subprocess
 
 OK = Scene(body=b"x" * 100)
 SMUGGLED = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
@@ -451,6 +453,34 @@ def test_a_socket_belongs_to_the_hub_that_made_it(mirror: Mirror) -> None:
     session.get(file.url)
     assert mirror.accepted == 3
     streamed.close()
+
+
+def test_what_an_ended_thread_left_open_is_closed_by_the_next(mirror: Mirror, secure: Mirror, session: Session) -> None:
+    files = [mirror.plays([OK]), secure.plays([OK])]
+
+    def calls() -> None:
+        for file in files:
+            assert session.get(file.url).content == OK.body
+
+    for _ in range(3):
+        thread = ThreadPool(1)
+        thread.apply(calls)
+        assert (mirror.open, secure.open) == (1, 1)  # its own, and nobody's before it
+        thread.kill()
+    calls()
+    assert (mirror.accepted, secure.accepted) == (4, 4)
+
+
+def test_no_thread_says_a_word_when_the_process_ends(mirror: Mirror) -> None:
+    code = """
+        from gevent.threadpool import ThreadPool
+        session = geofetch.Session()
+        for thread in (gevent.get_hub().threadpool, ThreadPool(1)):
+            assert thread.apply(lambda: session.get(url).ok)
+        thread.kill()
+        print("done")
+    """
+    assert in_subprocess(code, url=mirror.plays([OK]).url) == "done\n"
 
 
 def test_no_delay_for_small_writes(mirror: Mirror) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -150,10 +151,8 @@ def test_auth_that_answers_challenges_answers_none_abroad(origins: Origins, call
     home, abroad = origins.http(), origins.http()
     there = abroad.serves(b"who are you?", status=401, headers=challenge)
     moved = home.plays([Scene(status=401, headers=challenge), Scene(status=302, headers={"Location": there.url})])
-    try:
+    with suppress(BadStatus):  # what a download makes of the 401
         assert call(session_of(auth=HTTPDigestAuth("user", CANARY)), moved.url) == b"who are you?"
-    except BadStatus as exc:
-        assert exc.status == 401
     assert [len(tell_tale(request)) for request in moved.requests] == [0, 1]
     assert tell_tale(there.request) == []
 
@@ -231,7 +230,7 @@ def test_the_environments_proxy_does_not_take_over_on_the_way(
     assert foreign.hits == 2
 
 
-# ----------------------------------------------------------------------------------------------------- where nobody goes
+# ---------------------------------------------------------------------------------------------------- where nobody goes
 
 
 def test_a_download_does_not_step_down_from_https(origins: Origins, ca: Authority) -> None:

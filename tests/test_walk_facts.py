@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,8 +19,10 @@ from geofetch.spec import Spec
 from geofetch.store import FileStore, MemoryStore
 from tests.origin.content import made
 from tests.support.diary import ADOPTED, REFUSING, WHOLE, Diary, Raising, sha256
+from tests.support.doors import Door
 from tests.support.leftovers import Leftovers
 from tests.support.mirrors import Mirror
+from tests.support.waiting import until
 from tests.support.walking import *  # noqa: F403 - the fixtures of these tests
 from tests.support.walking import pooled
 
@@ -127,8 +130,9 @@ def test_an_adopted_file_asks_no_source_and_is_accepted_and_stored_like_any_othe
 def test_a_failed_attempt_is_told_before_the_next_one_starts(mirror: Mirror, spotless: Leftovers) -> None:
     missing, liar, good = mirror.serves(status=404), mirror.serves(b"x" * len(SMALL)), mirror.serves(SMALL)
     diary = Diary()
-    spec = Spec(sources=[{"url": one.url, "priority": n} for n, one in enumerate((missing, liar, good))],
-                digests=sha256(SMALL))
+    spec = Spec(
+        sources=[{"url": one.url, "priority": n} for n, one in enumerate((missing, liar, good))], digests=sha256(SMALL)
+    )
     with pooled(stages=[diary]) as pool:
         (outcome,) = pool.map([spec])
     assert diary.facts == [
@@ -163,8 +167,8 @@ def test_a_refusal_ends_the_download_where_it_was_raised(
     assert f"refused at {fact!r} by a hook: LookupError: I do not like it" in str(outcome.error)
     assert outcome.error.spec is outcome.spec
     assert source.hits == 1
-    # Our own store publishes at "accepted" before a user's hook hears of it, and what has its name keeps it.
-    published = fact in ("accepted", "stored")
+    # The store hears of "accepted" after the user's hooks: what they refuse gets no name; what has one keeps it.
+    published = fact == "stored"
     assert (tmp_path / "file").exists() == published
     assert outcome.location == (tmp_path / "file" if published else None)
     assert list(tmp_path.rglob(".part-*")) == []
@@ -244,6 +248,33 @@ def test_a_cancel_in_mid_body_is_a_failure_told_once_and_leaves_nothing(
     assert not (tmp_path / "file").exists()
     mirror.left()
     store.close()
+
+
+def test_a_kill_waits_for_the_lane_before_it_is_told(mirror: Mirror, spotless: Leftovers) -> None:
+    """When ``failed`` is told no thread has its hands on the attempt any more."""
+    door, order = Door(), []
+
+    class Slow:
+        offload = True
+
+        def bind(self, attempt: Attempt) -> Mapping[str, Any]:
+            def on_chunk(view: memoryview) -> None:
+                door.wait()
+                order.append("chunk")
+
+            return {"chunk": on_chunk, "failed": lambda error: order.append("failed")}
+
+    with contextlib.closing(door), pooled(stages=[Slow()]) as pool:
+        job = pool.spawn(mirror.serves(LARGE).url)
+        until(lambda: door.waiting, what="the thread at the door")
+        job.cancel()
+        gevent.sleep(0.01)
+        assert order == []
+        door.open()
+        assert job.get(timeout=10).state == "cancelled"
+        gevent.sleep(0.01)
+    assert order[-1] == "failed"
+    assert "chunk" in order
 
 
 def test_validation_comes_before_publishing_and_that_before_the_record_whatever_the_order_of_stages(

@@ -9,7 +9,7 @@ import base64
 import errno
 import gzip
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ FILE = made(20_000, "faults")
 
 
 @pytest.fixture
-def get(tmp_path: Path, spotless: Leftovers) -> Iterator[GET]:
+def get(tmp_path: Path, spotless: Leftovers) -> GET:
     """One spec, one try, into a FileStore; whatever fails leaves nothing there."""
     root = tmp_path / "store"
 
@@ -70,7 +70,7 @@ def get(tmp_path: Path, spotless: Leftovers) -> Iterator[GET]:
             _is_complete(outcome)
         return outcome
 
-    yield get
+    return get
 
 
 def _is_complete(outcome: Outcome) -> None:
@@ -140,7 +140,7 @@ def test_what_proved_the_bytes_is_told(mirror: Mirror, get: GET, spec: Any, scen
     assert (outcome.state, outcome.verified, outcome.size) == ("stored", verified, 100)
 
 
-# ------------------------------------------------------------------------------------------------------ no answer at all
+# ----------------------------------------------------------------------------------------------------- no answer at all
 
 
 def test_a_refused_connection(origins: Origins, get: GET) -> None:
@@ -462,9 +462,12 @@ def test_a_bomb_is_stopped_by_the_size_that_was_told(mirror: Mirror, get: GET) -
 
 
 def test_a_body_without_a_length_that_tls_did_not_end_is_unverified(secure: Mirror, get: GET, ca: Any) -> None:
-    cut = secure.serves(FILE, announce=None, then="chop")
-    outcome = get(cut.url, profile=Profile(ca=str(ca.path)))
-    assert outcome.verified == "nothing" if outcome.ok else type(outcome.error) is Truncated
+    profile = Profile(ca=str(ca.path))
+    cut = secure.serves(FILE, announce=None, cut=5_000)
+    assert type(get(cut.url, profile=profile, digests=sha256(FILE)).error) is DigestMismatch
+    assert type(get(cut.url, profile=profile, size=len(FILE)).error) is SizeMismatch
+    outcome = get(cut.url, profile=profile)
+    assert (outcome.state, outcome.size, outcome.verified) == ("stored", 5_000, "nothing")
 
 
 # ------------------------------------------------------------------------------------------------------- our own fault

@@ -185,7 +185,7 @@ def test_what_ends_the_process_ends_it_from_a_hook_too(mirror: Mirror, spotless:
     assert diary.outcomes[0].state == "cancelled"
 
 
-# ------------------------------------------------------------------------------------------- stages that cannot be bound
+# ------------------------------------------------------------------------------------------ stages that cannot be bound
 
 
 class Unbindable:

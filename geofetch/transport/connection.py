@@ -117,15 +117,32 @@ class _Cooperative(HTTPConnection):
             ticket.leave()
 
     def close(self) -> None:
+        sock = self.sock
         try:
             super().close()
+        except ValueError:
+            # The thread that made it has ended, and its hub's loop with it: gevent has nothing left to tell.
+            _drop(sock)
         finally:
             self.rested()
 
+    def abandon(self) -> None:
+        """Close the descriptor and no more: the thread that made it has ended."""
+        sock, self.sock = self.sock, None
+        if sock is not None:
+            _drop(sock)
+
+
+def _drop(sock: Any) -> None:
+    """Close the descriptor, and tell no loop: the one that it belongs to is gone."""
+    while not hasattr(sock, "_sock") and hasattr(sock, "socket"):  # TLS in TLS wraps the socket once more
+        sock = sock.socket
+    getattr(sock, "_sock", sock).close()
+
 
 def _clean(value: str) -> str:
-    # RFC 9112, 5.2: an obsolete line folding counts as spaces.
-    return " ".join(value.split("\r\n")) if "\n" in value or "\r" in value else value
+    # RFC 9112, 5.2: an obsolete line folding, with the white space around it, counts as a space.
+    return " ".join(part.strip(" \t") for part in value.split("\r\n")) if "\r\n" in value else value
 
 
 class PlainConnection(_Cooperative):

@@ -10,9 +10,11 @@ forked child begins with none.
 from __future__ import annotations
 
 import queue
+import sys
 from collections import OrderedDict
 from time import monotonic
 from typing import Any
+from weakref import WeakValueDictionary
 
 import gevent
 from urllib3 import PoolManager, ProxyManager
@@ -60,9 +62,11 @@ class Rest:
         """Whether it rested here until now."""
         return self._since.pop(conn, None) is not None
 
-    def clear(self) -> None:
-        """Forget all; their pools have closed them."""
+    def taken(self) -> list[Any]:
+        """All of them; they rest here no longer."""
+        found = [*self._since]
         self._since.clear()
+        return found
 
     def __len__(self) -> int:
         return len(self._since)
@@ -94,10 +98,15 @@ class _SharedPool(HTTPConnectionPool):
     QueueCls: Any = Idle
     rest: Rest
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # urllib3's finalizer holds the queue that it saw, and with a connection its socket, its hub and this pool.
+        self.pool: Any = Idle()
+
     def _get_conn(self, timeout: float | None = None) -> Any:
         while True:
             try:
-                conn = self.pool.get(block=False)  # type: ignore[union-attr]
+                conn = self.pool.get(block=False)
             except (queue.Empty, AttributeError):
                 return self._new_conn()
             rested = self.rest.leave(conn)
@@ -119,8 +128,9 @@ class _SharedPool(HTTPConnectionPool):
         try:
             return super().urlopen(method, url, *args, **kwargs)
         except MaxRetryError as exc:
-            # Its text holds the whole URL, and with it whatever secret the query holds.
-            raise MaxRetryError(self, shown(url), exc.reason) from exc.reason
+            reason = exc.reason
+        # Its text holds the whole URL, and with it whatever secret the query holds: not even as a context does it go on.
+        raise MaxRetryError(self, shown(url), reason) from reason
 
     def _make_request(
         self,
@@ -222,6 +232,7 @@ class Shared:
 
     def __init__(self) -> None:
         self.rest = Rest()
+        self._hub = gevent.get_hub()
         self._managers: dict[Any, PoolManager] = {None: self._ours(PoolManager(ORIGINS))}
 
     def _ours(self, manager: Any) -> Any:
@@ -250,11 +261,41 @@ class Shared:
 
     def close(self) -> None:
         """Close every connection at rest."""
+        for conn in self.rest.taken():
+            conn.close()
         for manager in self._managers.values():
             manager.clear()
-        self.rest.clear()
+
+    @property
+    def ended(self) -> bool:
+        """Whether nobody can use these any more: their thread is over."""
+        return self._hub.dead or self._hub.thread_ident not in sys._current_frames()
+
+    def abandon(self) -> None:
+        """Close what rests here, from another thread."""
+        for conn in self.rest.taken():
+            conn.abandon()
+        for manager in self._managers.values():
+            manager.clear()
+
+
+#: The pools of all hubs, as long as those live.
+_everyones: WeakValueDictionary[int, Shared] = WeakValueDictionary()
 
 
 def shared() -> Shared:
     """The pools of this hub in this process: a forked child begins with none, its parent's sockets stay there."""
-    return own("pools", Shared)
+    return own("pools", _new)
+
+
+def _new() -> Shared:
+    # A thread ends without a word, and a gevent socket keeps its hub as the hub keeps us: no garbage collector sees
+    # through that. Whoever begins closes what those left who ended.
+    for reference in _everyones.valuerefs():
+        other = reference()
+        if other is not None and other.ended:
+            other.abandon()
+            _everyones.pop(id(other), None)
+    found = Shared()
+    _everyones[id(found)] = found
+    return found

@@ -9,6 +9,7 @@ remembered, and one name is looked up once however many ask.
 
 from __future__ import annotations
 
+import os
 import socket as native
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -33,6 +34,11 @@ NAMES = 4096
 UNKNOWN_AT_ONCE = 6
 
 Address = tuple[int, int, int, str, Any]
+
+
+# A forked child has none of the threads that look names up, and gevent notices that only after the first lookup went to
+# them and was lost: a plain os.fork() is told here. (Where os.fork is gevent's own, this is the second time, and idle.)
+os.register_at_fork(after_in_child=gevent.reinit)
 
 
 class _Names:

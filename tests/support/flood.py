@@ -1,7 +1,8 @@
 """A hundred thousand specs through one pool, in a process of its own; run as a module, it prints what it saw as JSON.
 
 In: how many, how long the consumer sleeps, where.  Out: the most that was pulled and not handed over, and resident
-memory at the 10,000th outcome and at the last.  The source is in the process: a Session that answers from memory.  Never: a socket, a file, a record.
+memory at the 10,000th outcome and at the last.  The source is in the process: a Session that answers from memory.
+Never: a socket, a file, a record.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A sync that SIGKILL strikes at a point that is told: before or after the nth thing it does to the disk.
+"""A sync that SIGKILL strikes at a point that is told: before or after the nth time that it does this to the disk.
 
-In: orders as JSON lines on stdin.  Out: for each a line on stdout: whether it was killed, at what, and else what it did.
+In: orders as JSON lines on stdin.  Out: a line on stdout for each: whether it was killed, else what it did.
 A sync runs in a fork of this process, which has imported everything and never woken gevent: a fork begins with no hub,
 no thread, no connection, and in milliseconds.  What counts is found, not listed: every call through ``os`` that changes
 a disk, and every beginning and end of a transaction.
@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -35,16 +36,19 @@ POINTS: tuple[tuple[Any, str], ...] = (
     (peewee.SqliteDatabase, "commit"),
     (peewee.SqliteDatabase, "close"),
 )
-_write = os.write
 
 
 class _Counter:
-    """Counts what is done below a root, and kills this very process at its time."""
+    """Counts what is done below a root, and kills this very process at its time: at the nth call of one name.
 
-    def __init__(self, root: str, strike: int | None, after: bool, log: int) -> None:
-        self.count = 0
-        self.names: set[str] = set()
-        self._root, self._strike, self._after, self._log = root, strike, after, log
+    By name, since native threads and the hub work side by side: which of two calls comes first is not the same each
+    time, how many there are of each is.
+    """
+
+    def __init__(self, order: Mapping[str, Any]) -> None:
+        self.done: Counter[str] = Counter()
+        self._root: str = order["root"]
+        self._strike, self._after = tuple(order["strike"]), order["after"]
 
     def watch(self) -> None:
         for owner, name in POINTS:
@@ -54,11 +58,9 @@ class _Counter:
         def watched(*args: Any, **more: Any) -> Any:
             if not any(map(self._concerns, args[:2])):
                 return call(*args, **more)
-            self.count += 1
-            self.names.add(name)
-            if self.count != self._strike:
+            self.done[name] += 1
+            if (name, self.done[name]) != self._strike:
                 return call(*args, **more)
-            _write(self._log, name.encode())
             try:
                 return call(*args, **more) if self._after else None
             finally:  # also after a call that the system refused
@@ -73,16 +75,20 @@ class _Counter:
 
 
 def _synced(order: Mapping[str, Any], log: int) -> None:
-    counter = _Counter(order["root"], order["strike"], order["after"], log)
+    counter = _Counter(order)
+    say = os.write
     counter.watch()
-    store = FileStore(order["root"], layout=order["layout"], links=order["links"], durable=order["durable"])
+    root = order["root"]
+    store = FileStore(root, layout=order["layout"], links=order["links"], durable=order["durable"])
     try:
-        with Recorder(f"sqlite:///{order['root']}/.geofetch/units.db", durable=order["durable"]) as recorder:
-            with Pool(2, store=store, recorder=recorder, retries=0, progress=False) as pool:
-                outcomes = list(map(told, pool.imap_unordered(order["specs"])))
+        with (
+            Recorder(f"sqlite:///{root}/.geofetch/units.db", durable=order["durable"]) as recorder,
+            Pool(2, store=store, recorder=recorder, retries=0, progress=False) as pool,
+        ):
+            outcomes = list(map(told, pool.imap_unordered(order["specs"])))
     finally:
         store.close()
-    _write(log, json.dumps({"outcomes": outcomes, "done": counter.count, "names": sorted(counter.names)}).encode())
+    say(log, json.dumps({"outcomes": outcomes, "done": counter.done}).encode())
 
 
 def _in_a_fork(work: Callable[[int], None]) -> tuple[int, bytes]:
@@ -107,10 +113,10 @@ def main() -> None:
     for line in sys.stdin:
         status, said = _in_a_fork(partial(_synced, json.loads(line)))
         if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
-            answer: dict[str, Any] = {"killed_at": said.decode()}
+            answer: dict[str, Any] = {"killed": True}
         else:
             assert status == 0, f"a sync ended with {status}"
-            answer = {"killed_at": None, **json.loads(said)}
+            answer = {"killed": False, **json.loads(said)}
         print(json.dumps(answer), flush=True)
 
 

@@ -21,6 +21,9 @@ from .leftovers import Leftovers
 from .process import ROOT
 from .waiting import until
 
+#: The fixtures; a test file imports them all, and the functions by name.
+__all__ = ["quick", "spotless", "warm"]
+
 
 def pooled(size: int = 4, **how: Any) -> Pool:
     """A Pool over a MemoryStore, unless another one is told; it shows no progress."""

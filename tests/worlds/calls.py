@@ -14,6 +14,8 @@ import socket
 import ssl
 import threading
 import time
+import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -488,3 +490,158 @@ class Boto3(Call):
 
 
 # --- geofetch's own calls: cooperative in EVERY world, patched or not; they come here ---------------------------------
+
+
+class Own(Call, abstract=True):
+    """What geofetch brings is imported, and used, before a late patch."""
+
+    worlds = EVERY
+
+    def prepare(self, origin: Origin) -> Any:
+        from geofetch import Profile, Session
+
+        kept = Session(Profile(ca=origin.ca))
+        assert kept.get(f"{origin.http}/fast").text == kept.get(f"{origin.https}/fast").text == "fast"
+        return kept
+
+
+class OwnHttp(Own):
+    def work(self, origin: Origin, prepared: Any) -> None:
+        import geofetch
+
+        twenty(lambda: geofetch.get(f"{origin.http}/slow"))
+
+
+class OwnHttps(Own):
+    def work(self, origin: Origin, prepared: Any) -> None:
+        import geofetch
+
+        twenty(lambda: geofetch.get(f"{origin.https}/slow", verify=origin.ca))
+
+
+class OwnHandshakes(Own):
+    """The server begins each handshake 0.3 s late."""
+
+    worlds = ("nothing", "late")
+
+    def work(self, origin: Origin, prepared: Any) -> None:
+        twenty(lambda: prepared.get(f"{origin.slow_handshake}/slow"))
+
+
+class OwnSession(Own):
+    """One Session for all, made before the patch, with connections from before it."""
+
+    worlds = EVERY + BOTH
+    under_s = 4.0  # three rounds: 18 s one after the other
+
+    def work(self, origin: Origin, prepared: Any) -> None:
+        for url in (origin.http, origin.https, origin.https):
+            twenty(lambda url=url: prepared.get(f"{url}/slow"))
+
+
+class OwnPool(Own):
+    """20 downloads, all at the same time."""
+
+    def work(self, origin: Origin, prepared: Any) -> None:
+        import geofetch
+
+        specs = [
+            geofetch.Spec(f"{url}/slow", path=f"{url[:5]}-{number}", size=4)
+            for url in (origin.http, origin.https)
+            for number in range(10)
+        ]
+        store = geofetch.MemoryStore()
+        with geofetch.Pool(20, session=prepared, store=store, progress=False, retries=0) as pool:
+            outcomes = pool.map(specs)
+        assert [outcome.state for outcome in outcomes] == ["stored"] * 20, outcomes
+
+
+class OwnProxies(Own):
+    worlds = ("nothing", "late")
+    under_s = 3.0
+
+    def work(self, origin: Origin, prepared: Any) -> None:
+        through = {"http": origin.proxy, "https": origin.proxy}
+        twenty(lambda: prepared.get(f"{origin.http}/slow", proxies=through))
+        twenty(lambda: prepared.get(f"{origin.https}/slow", proxies=through))
+
+
+class OwnTlsInTls(Own):
+    worlds = ("nothing", "late")
+
+    def work(self, origin: Origin, prepared: Any) -> None:
+        twenty(lambda: prepared.get(f"{origin.https}/slow", proxies={"https": origin.tls_proxy}))
+
+
+def by_address(url: str) -> str:
+    """Without a name: gevent 26.9 crashes at the process' end where a thread of a ThreadPool looked one up."""
+    return url.replace("localhost", "127.0.0.1")
+
+
+class OwnSessionInNativeThreads(Own):
+    """Three threads of gevent's ThreadPool and this one, at once: 80 calls, 80 answers, no socket shared."""
+
+    under_s = 10.0
+
+    def work(self, origin: Origin, prepared: Any) -> None:
+        from gevent.threadpool import ThreadPool
+
+        def calls() -> list[str]:
+            urls = [by_address(url) for url in (origin.http, origin.https)]
+            return [prepared.get(f"{urls[number % 2]}/fast").text for number in range(20)]
+
+        before = origin.counts()["connections"]
+        pool = ThreadPool(3)
+        jobs = [pool.spawn(calls) for _ in range(3)]
+        assert calls() == ["fast"] * 20
+        assert [job.get(timeout=10) for job in jobs] == [["fast"] * 20] * 3
+        # Two for each thread at most (it has one greenlet), two for this one, one for the question itself.
+        assert origin.counts()["connections"] - before <= 9
+
+
+class OwnGreenletsInNativeThreads(Own):
+    """Each thread has a hub of its own, and ten greenlets that wait together."""
+
+    worlds = ("nothing", "late")
+    under_s = 3.0
+
+    def work(self, origin: Origin, prepared: Any) -> None:
+        from gevent.threadpool import ThreadPool
+
+        pool, url = ThreadPool(3), by_address(origin.https)
+        jobs = [pool.spawn(together, 10, lambda: prepared.get(f"{url}/slow").text) for _ in range(3)]
+        assert [job.get(timeout=10) for job in jobs] == [["slow"] * 10] * 3
+
+
+class OwnForkGoesOn(Own):
+    """The child opens its own connections; those that the parent keeps are the parent's, and still good there."""
+
+    under_s = 6.0
+
+    def work(self, origin: Origin, prepared: Any) -> None:
+        urls = (f"{origin.http}/fast", f"{origin.https}/fast")
+
+        def opened(function: Callable[[], Any]) -> int:
+            before = origin.counts()["connections"]
+            function()
+            return origin.counts()["connections"] - before - 1
+
+        def calls() -> None:
+            assert [prepared.get(url).text for url in urls * 3] == ["fast"] * 6
+
+        calls()
+        assert opened(calls) == 0
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # from 3.12 on: the resolver's native threads are not in the child
+            child = os.fork()
+        if not child:
+            try:
+                assert opened(calls) == 2
+                assert opened(calls) == 0
+                twenty(lambda: prepared.get(f"{origin.https}/slow"))
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert opened(calls) == 0

@@ -1,0 +1,283 @@
+"""What geofetch.Session is besides a requests.Session: a Profile, caps, connections that nobody closes for others.
+
+That it behaves as requests' own does is test_session_twins.py's to say.
+"""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import pytest
+import requests
+from gevent.threadpool import ThreadPool
+from requests.adapters import BaseAdapter, HTTPAdapter
+from requests.auth import AuthBase, HTTPDigestAuth
+
+import geofetch
+from geofetch import limits
+from geofetch.errors import SpecError
+from geofetch.session import Session
+from geofetch.spec import Profile
+from geofetch.transport import Adapter
+from tests.origin.scenes import Scene
+from tests.support.certs import Authority
+from tests.support.mirrors import Mirror, Origins
+from tests.support.sessions import *  # noqa: F403 - the fixtures of these tests
+from tests.support.sessions import downloaded, session_of, side_by_side
+
+
+class Signed(AuthBase):
+    """Auth by a header of its own; unlike requests' HTTPDigestAuth it can be pickled."""
+
+    def __call__(self, prepared: requests.PreparedRequest) -> requests.PreparedRequest:
+        prepared.headers["X-Signed"] = "1"
+        return prepared
+
+
+def test_it_is_a_requests_session(mirror: Mirror) -> None:
+    assert isinstance(Session(), requests.Session)
+    response = Session().get(mirror.serves(b"x").url)
+    assert type(response) is requests.Response
+    assert geofetch.Session is Session
+
+
+def test_closing_closes_nothing_that_others_share(mirror: Mirror) -> None:
+    file = mirror.serves(b"x")
+    other = Session()
+    other.get(file.url)
+    with Session() as session:
+        session.get(file.url)
+    session.close()
+    other.get(file.url)
+    assert session.get(file.url).content == b"x"  # as requests' own, it works on
+    assert mirror.accepted == 1
+
+
+def test_closing_does_not_end_an_answer_that_is_read(mirror: Mirror) -> None:
+    file = mirror.serves(b"x" * 100, stall=50)
+    with Session() as session:
+        response = session.get(file.url, stream=True)
+    file.release()
+    assert response.content == b"x" * 100
+
+
+# ----------------------------------------------------------------------------------------------------------- a profile
+
+
+def test_what_a_profile_brings_goes_along(mirror: Mirror) -> None:
+    file = mirror.serves(b"x")
+    session = session_of(headers={"X-A": "1", "User-Agent": "me"}, auth=("user", "password"))
+    session.get(file.url, headers={"X-B": "2"})
+    session.get(file.url, headers={"X-A": "other"}, auth=("else", "where"))
+    first, second = file.requests
+    assert [first.header(name) for name in ("X-A", "X-B", "User-Agent")] == ["1", "2", "me"]
+    assert first.header("Authorization") == "Basic dXNlcjpwYXNzd29yZA=="
+    assert [second.header(name) for name in ("X-A", "Authorization")] == ["other", "Basic ZWxzZTp3aGVyZQ=="]
+
+
+def test_auth_of_any_kind(mirror: Mirror) -> None:
+    challenge = {"WWW-Authenticate": 'Digest realm="here", nonce="abc", qop="auth"'}
+    for call in (lambda session, url: session.get(url).content, lambda session, url: downloaded(url, session)[1]):
+        file = mirror.plays([Scene(status=401, headers=challenge), Scene(body=b"in")])
+        assert call(session_of(auth=HTTPDigestAuth("user", "password")), file.url) == b"in"
+        assert (file.requests[1].header("Authorization") or "").startswith('Digest username="user"')
+    file = mirror.serves(b"x")
+    session_of(auth=Signed()).get(file.url)
+    assert file.request.header("X-Signed") == "1"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param({"X-Key": " canary"}, id="white-space-before"),
+        pytest.param({"X-Key": "\tcanary"}, id="tab-before"),
+        pytest.param({"X-Key": "canary-łódź"}, id="not-latin"),
+        pytest.param({" X-Key": "canary"}, id="name"),
+        pytest.param({"X Key:": "canary"}, id="name-with-a-colon"),
+    ],
+)
+def test_a_header_that_cannot_be_sent_is_named_and_its_value_not_told(headers: dict[str, str]) -> None:
+    with pytest.raises(SpecError, match="Key") as caught:
+        session_of(headers=headers)
+    assert "canary" not in repr(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+def test_a_profile_is_a_profile_and_a_cap_a_number() -> None:
+    with pytest.raises(SpecError, match=r"a geofetch\.Profile, not dict"):
+        Session({"ca": "x"})  # type: ignore[arg-type]
+    for cap in ({"per_host": 0}, {"max_connections": -1}, {"per_host": 1.5}, {"per_host": True}):
+        with pytest.raises(SpecError, match="whole number from 1"):
+            Session(**cap)  # type: ignore[arg-type]
+
+
+def test_a_session_for_another_source_takes_caps_and_nothing_else(mirror: Mirror) -> None:
+    session = Session(Profile(headers={"X-A": "1"}), per_host=1)
+    session.headers["X-B"] = "2"
+    session.trust_env = False
+    session.max_redirects = 3
+    file = mirror.serves(b"x")
+    other = session.with_profile(Profile(headers={"X-C": "3"}))
+    other.get(file.url)
+    assert [file.request.header(f"X-{name}") for name in "ABC"] == [None, None, "3"]
+    assert (other.trust_env, other.max_redirects, other.gate) == (False, 3, session.gate)
+
+
+# ------------------------------------------------------------------------------------------------ kept and brought back
+
+
+@pytest.mark.parametrize("again", [lambda one: pickle.loads(pickle.dumps(one)), copy.deepcopy], ids=["pickle", "copy"])
+def test_a_session_comes_back_from_a_pickle(secure: Mirror, ca: Authority, again: Callable[[Any], Any]) -> None:
+    file = secure.serves(b"x", headers={"Set-Cookie": "a=1"})
+    session = Session(Profile(ca=ca.pem, headers={"X-A": "1"}, auth=Signed()), per_host=2)
+    session.get(file.url)
+    found = again(session)
+    assert type(found) is Session
+    assert (type(found.profile), found.caps, found.headers) == (Profile, (None, 2), session.headers)
+    found.get(file.url)
+    assert [request.header("Cookie") for request in file.requests] == [None, "a=1"]
+    for name in ("X-A", "X-Signed"):
+        assert [request.header(name) for request in file.requests] == ["1", "1"]
+    assert secure.accepted == 1
+
+
+def test_a_session_from_a_pickle_keeps_to_its_caps(mirror: Mirror) -> None:
+    session = pickle.loads(pickle.dumps(Session(per_host=2)))
+    file = mirror.serves(b"x", stall="head")
+    jobs = [gevent.spawn(session.get, file.url) for _ in range(5)]
+    file.arrived(times=2)
+    for _ in range(50):
+        gevent.idle()
+    assert (file.hits, limits.process.used) == (2, 2)
+    file.release()
+    gevent.joinall(jobs, timeout=10, raise_error=True)
+
+
+def test_an_answer_comes_back_from_a_pickle(mirror: Mirror) -> None:
+    there = mirror.serves(b"x" * 100)
+    for session in (Session(), session_of(headers={"X-A": "1"}), session_of(auth=Signed())):
+        response = session.get(mirror.redirects(there).url)
+        found = pickle.loads(pickle.dumps(response))
+        assert (found.content, found.status_code, found.url) == (b"x" * 100, 200, there.url)
+        assert [one.status_code for one in found.history] == [302]
+        assert found.request.headers == response.request.headers
+
+
+# ------------------------------------------------------------------------------------------------ adapters of one's own
+
+
+def test_an_adapter_of_requests_own_kind_may_be_mounted(mirror: Mirror) -> None:
+    class Marked(HTTPAdapter):
+        def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+            request.headers["X-Marked"] = "yes"
+            return super().send(request, *args, **kwargs)
+
+    file = mirror.serves(b"x")
+    there = mirror.redirects(file)
+    with Session(Profile(headers={"X-A": "1"})) as session:
+        session.mount(f"http://127.0.0.1:{mirror.port}/", Marked())
+        assert session.get(there.url).content == b"x"
+        assert downloaded(there.url, session)[1] == b"x"
+    assert [request.header("X-Marked") for request in file.requests] == ["yes", "yes"]
+    assert [request.header("X-A") for request in file.requests] == ["1", "1"]
+
+
+class Fake(BaseAdapter):
+    """An adapter without a network."""
+
+    closed = False
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        response = requests.Response()
+        response.status_code = 200
+        response._content = (request.url or "").encode()
+        response.url = request.url or ""
+        response.request = request
+        return response
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_an_adapter_without_a_network_may_be_mounted() -> None:
+    fake = Fake()
+    with Session() as session:
+        session.mount("fake://", fake)
+        session.mount("http://only.test/", fake)
+        assert session.get("fake://anything").content == b"fake://anything"
+        assert session.get("http://only.test/x").content == b"http://only.test/x"
+        assert isinstance(session.get_adapter("http://else.test/"), Adapter)
+    assert fake.closed
+
+
+def test_the_adapter_alone_may_be_mounted_on_requests_own_session(secure: Mirror, ca: Authority) -> None:
+    file = secure.serves(b"x")
+    session = requests.Session()
+    session.mount("https://", Adapter(Profile(ca=ca.pem)))
+    assert session.get(file.url).content == b"x"
+    Session(Profile(ca=ca.pem)).get(file.url)
+    assert secure.accepted == 1
+
+
+# ------------------------------------------------------------------------------------------------ greenlets and threads
+
+
+def test_twenty_greenlets_share_one_session(mirror: Mirror) -> None:
+    """All twenty wait at the server at the same time; one after the other, the first would never be answered."""
+    file = mirror.serves(b"x", stall="head")
+    session = Session()
+    jobs = [gevent.spawn(session.get, file.url) for _ in range(20)]
+    file.arrived(times=20)
+    file.release()
+    gevent.joinall(jobs, timeout=20, raise_error=True)
+    assert mirror.accepted == 20
+
+
+def test_three_native_threads_share_one_session(mirror: Mirror, secure: Mirror, ca: Authority) -> None:
+    """Each has connections of its own: a socket serves the hub that made it and no other."""
+    files = [mirror.serves(b"x"), secure.serves(b"x")]
+    session = session_of(ca=ca.pem, headers={"X-A": "1"})
+
+    def calls(number: int) -> list[bytes]:
+        who = {"X-Who": str(number)}
+        return [session.get(files[turn % 2].url, headers=who).content for turn in range(20)]
+
+    threads = ThreadPool(3)
+    try:
+        assert [job.get(timeout=30) for job in [threads.spawn(calls, one) for one in range(3)]] == [[b"x"] * 20] * 3
+    finally:
+        threads.kill()
+    for server in (mirror, secure):
+        seen: dict[int, set[str | None]] = {}
+        for request in server.requests:
+            seen.setdefault(request.connection, set()).add(request.header("X-Who"))
+        assert all(len(who) == 1 for who in seen.values())
+        assert server.accepted <= 3
+
+
+def test_the_hub_goes_on_while_a_session_waits(mirror: Mirror, secure: Mirror, ca: Authority) -> None:
+    """At every place where a call can wait; who blocked the hub would never let the gate open."""
+    session = session_of(ca=ca.pem)
+    for server in (mirror, secure):
+        for stall in ("head", 50):
+            file = server.serves(b"x" * 100, stall=stall)
+            job = gevent.spawn(session.get, file.url)
+            file.arrived()
+            file.release()
+            assert job.get(timeout=10).content == b"x" * 100
+
+
+def test_a_handshake_that_never_ends_holds_up_nobody(origins: Origins) -> None:
+    silent = origins.silent("https")
+    file = origins.http().serves(b"x")
+    waiting = [gevent.spawn(geofetch.get, silent.url) for _ in range(5)]
+    while silent.accepted < 5:
+        gevent.sleep(0.005)
+    assert side_by_side([lambda: geofetch.get(file.url).content] * 5) == [b"x"] * 5
+    gevent.killall(waiting)
+    silent.left()
