@@ -13,7 +13,7 @@ from __future__ import annotations
 import resource
 from collections import OrderedDict, deque
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from time import monotonic
 
@@ -346,12 +346,7 @@ class _Turns:
         self._line.append(waiter)
         if len(self._line) == 1:
             self._soon.start(self._serve)
-        try:
-            waiter.get()
-        except BaseException:
-            with suppress(ValueError):
-                self._line.remove(waiter)
-            raise
+        waiter.get()  # who is killed here stays in the line, and is passed over
 
     def _next_pass(self) -> None:
         self._began = monotonic()

@@ -167,3 +167,8 @@ def folder_of(url: str) -> str:
     """The folder that a URL's file lies in, as a URL with its slash and without a query."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc, parts.path.rpartition("/")[0] + "/", "", ""))
+
+
+def store_name(root: str) -> str:
+    """What records call a store that is a folder: its absolute path as a file URL."""
+    return "file://" + quote(root, errors="surrogateescape")

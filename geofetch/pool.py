@@ -35,6 +35,8 @@ __all__ = ["Pool", "fetch"]
 log = logging.getLogger("geofetch")
 use_gate(limits.process)
 
+#: The greatest size and number of retries that can be meant.
+MOST = 1_000_000
 #: Specs that may be pulled and not yet committed and handed over, in sizes of the pool.
 AHEAD = 4
 
@@ -124,7 +126,9 @@ class Pool:
 
     def _a_store(self, store: Any) -> Store:
         if store is not None and not isinstance(store, str | os.PathLike):
-            return store  # type: ignore[no-any-return]
+            if not isinstance(store, Store):
+                raise SpecError(f"store is a Store or a folder's path, not {type(store).__name__}")
+            return store
         found: Store = TempStore() if store is None else FileStore(store)
         self._owned.append(found)
         return found
@@ -146,7 +150,7 @@ class Pool:
         always = [address] if address is not None else ["sha256"] if recorder is not None else []
         storing = StoreStage(self.store, recorder.recall if recorder is not None else None, check)
         # The facts order the steps. Among those who hear of one fact, the user's stand before the store and the store
-        # before the records: who refuses at "accepted" refuses what has no name yet, and no one refuses what is recorded.
+        # before the records: who refuses at "accepted" refuses what has no name yet; no one refuses what is recorded.
         return (Size(), Digests(always), *own, *plain(hooks), storing, *([recorder] if recorder is not None else []))
 
     # ----------------------------------------------------------------------------------------------------------- many
@@ -247,17 +251,16 @@ class Pool:
             job.cancel()
 
     def join(self) -> None:
-        """Wait for every job, and for every map that is under way."""
+        """Wait for every job, and for every map that is under way.  A hook of this pool's own cannot: an error."""
+        if id(self) in _inside.get():
+            raise SpecError("a hook cannot wait for its own pool to end; it would wait for itself")
         for run in list(self._runs):
             run.join()
         while self._jobs:
             next(iter(self._jobs))._ended.wait()
 
     def close(self) -> None:
-        """Wait for the jobs, then close what this pool made for itself.  A second time does nothing.
-
-        An iteration that is half way pulls no more specs; what it has is still handed over.
-        """
+        """Wait for the jobs, pull no more for an iteration half way, close what this pool made.  Twice does nothing."""
         if self._closed:
             return
         self.join()
@@ -344,8 +347,8 @@ class _Sessions:
 
 
 def _counted(value: int, name: str, least: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise SpecError(f"{name} is a whole number from {least}, not {value!r}")
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MOST:
+        raise SpecError(f"{name} is a whole number from {least} to {MOST}, not {value!r}")
     return value
 
 
@@ -357,6 +360,8 @@ def _seconds(value: float | None, name: str) -> float | None:
 
 def _patience(timeout: Timeout, low_speed: tuple[float, float] | None) -> Patience:
     found = Patience()
+    if isinstance(timeout, tuple) and len(timeout) != 2:
+        raise SpecError("timeout is seconds, or a pair of seconds for connecting and reading")
     connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)
     if connect is not None:
         found = replace(found, connect_s=_seconds(connect, "timeout") or 86_400.0)

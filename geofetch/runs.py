@@ -256,8 +256,9 @@ class Run:
                     self._generator_error = exc
                     return
                 self._begin(spec)
-        except gevent.GreenletExit:
-            pass
+        except gevent.GreenletExit as exc:
+            if self._stopped is None:  # not we: the input itself said so
+                self._generator_error = exc
         finally:
             self._fed = True
             self._news.set()

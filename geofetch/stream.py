@@ -19,6 +19,7 @@ from urllib.parse import urljoin
 
 import gevent
 from requests import Request, Response
+from requests.exceptions import InvalidHeader, InvalidURL
 from requests.structures import CaseInsensitiveDict
 
 from .errors import (
@@ -52,6 +53,9 @@ READ = 256 * 1024
 ERROR_BODY = 64 * 1024
 #: Bytes that decoding may give at once: a bomb is stopped by the size it may have, not by memory.
 DECODED = 256 * 1024
+
+#: Seconds after which a body that keeps coming lets the others go on.
+TURN_S = 0.01
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 #: What may be the file: RFC 9110, 15.3.1 and 15.3.4 (a proxy's copy).  A 206 was not asked for, a 204 has nothing.
@@ -100,7 +104,12 @@ def opened(
 def _followed(session: Session, source: Source, patience: Patience, moved: Callable[[str], None] | None) -> Response:
     url, asking = source.url, session
     for _ in range(session.max_redirects + 1):
-        response = _asked(asking, url, patience)
+        try:
+            response = _asked(asking, url, patience)
+        except InvalidURL as exc:
+            if url == source.url:
+                raise
+            raise RedirectRefused(f"redirected to {shown(url)}: no host has such a name") from exc
         try:
             target = _target(response, url)
         except BaseException:
@@ -125,7 +134,11 @@ def host_of(url: str) -> str:
 
 
 def _asked(session: Session, url: str, patience: Patience) -> Response:
-    request = session.prepare_request(Request("GET", url, headers={"Accept-Encoding": "identity"}))
+    try:
+        request = session.prepare_request(Request("GET", url, headers={"Accept-Encoding": "identity"}))
+    except (InvalidHeader, UnicodeEncodeError):
+        # Without its cause: it quotes the header, or the password, that cannot be written.
+        raise SpecError("a header or the auth of the session cannot be written in HTTP's Latin-1") from None
     setattr(request, OWN_REDIRECTS, True)
     settings = session.merge_environment_settings(request.url or url, {}, True, None, None)
     # A timeout of requests is one recv's: a head dripped byte by byte outlives it. The slot is held already, so nothing
@@ -156,8 +169,9 @@ def _target(response: Response, url: str) -> str | None:
         location = location.encode("latin-1").decode()
     try:
         target = checked_url(urljoin(url, location))
-    except (SpecError, ValueError) as exc:
-        raise RedirectRefused(f"redirected to {printable(shown(location))}: not a place to download from") from exc
+    except (SpecError, ValueError):
+        # Without its cause: it quotes what it could not read, and that may be userinfo.
+        raise RedirectRefused(f"redirected to {printable(shown(location))}: not a place to download from") from None
     if not target.startswith(("http://", "https://")):
         raise RedirectRefused(f"redirected to {shown(target)}: only http and https are followed")
     if url.startswith("https:") and target.startswith("http:"):
@@ -201,12 +215,22 @@ class Body:
     def _raw(self) -> Iterator[bytes]:
         read = self._response.raw.read1
         patience = self._patience
-        since, before = monotonic(), 0
-        # read1 gives what has arrived; iter_content would throw away a chunk's beginning when the peer dies.
-        while chunk := read(READ, decode_content=False):
+        since = yielded = monotonic()
+        before = 0
+        while True:
+            # A timeout of requests is one recv's: a chunk's head or trailers, dripped byte by byte, outlive it.
+            with gevent.Timeout(patience.read_s, Stalled(f"nothing of the body within {patience.read_s:g} s")):
+                # read1 gives what has arrived; iter_content would throw away a chunk's beginning when the peer dies.
+                chunk = read(READ, decode_content=False)
+            if not chunk:
+                break
             self.received += len(chunk)
             yield chunk
             now = monotonic()
+            if now - yielded >= TURN_S:
+                # What has arrived already is read without a switch: tiny chunks would keep the hub for ever.
+                gevent.sleep(0)
+                yielded = monotonic()
             if now - since >= patience.low_speed_s:
                 if self.received - before < patience.low_speed_bps * (now - since):
                     raise Stalled(

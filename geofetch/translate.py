@@ -124,12 +124,19 @@ def _chain(exc: BaseException) -> Iterator[BaseException]:
 def _reason(chain: list[BaseException]) -> str:
     """The innermost words that say something; the wrappers around them repeat the URL."""
     for one in reversed(chain):
+        if any(isinstance(part, BaseException) for part in (*one.args, getattr(one, "reason", None))):
+            continue  # a wrapper: its words are those of what it wraps, and the URL
         words = one.strerror if isinstance(one, OSError) and one.strerror else str(one)
         if words and not isinstance(one, KeyError):
-            words = printable(re.sub(r"^.*object at 0x[0-9a-f]+>: ", "", str(words)))
+            words = printable(re.sub(r"^.*(object )?at 0x[0-9a-f]+>: |^\w+\(host=[^)]*\): ", "", str(words)))
             words = re.sub(r"[a-z]+://[^\s'\"]+", lambda found: shown(found[0]), words)
             return words if len(words) < 300 else words[:300] + "…"
     return ""
+
+
+def _masked(words: str) -> str:
+    """Words of urllib3's, without what the URL in them may hold."""
+    return re.sub(r"(with url: )(\S+)", lambda found: found[1] + shown(found[2]), words)
 
 
 def printable(words: str) -> str:
@@ -152,6 +159,7 @@ def _light(exc: BaseException) -> BaseException:
     # A kept traceback keeps its frames, and they keep sockets and bodies for as long as an Outcome lives.
     for one in _chain(exc):
         one.__traceback__ = None
+        one.args = tuple(_masked(part) if isinstance(part, str) else part for part in one.args)
         for name in ("request", "_conn", "_pool", "pool"):
             if vars(one).get(name) is not None:
                 vars(one)[name] = None

@@ -136,7 +136,7 @@ def _recorded(small: Disk) -> set[str]:
     return set(recorded(small.seen))
 
 
-# --------------------------------------------------------------------- E2: every write succeeded, and then it is refused
+# -------------------------------------------------------------------- E2: every write succeeded, then it is refused
 
 
 class _Refusing:
@@ -254,9 +254,8 @@ def test_a_limit_on_files_is_told_after_a_short_write(origins: Origins, tmp_path
     first, second = _two(origins, body)
     small = made(1_000, "small enough")
     other = origins.http().serves(small)
-    jobs = _in_every_way(tmp_path, wanted("a", (first, second), body)) + [
-        job(tmp_path / "b", [wanted("b", [other], small)])
-    ]
+    jobs = _in_every_way(tmp_path, wanted("a", (first, second), body))
+    jobs.append(job(tmp_path / "b", [wanted("b", [other], small)]))
     *reports, fits = clients(jobs, file_limit=1_000)
     for report in reports:
         told = refused_by_the_store(report.outcome, errno.EFBIG)

@@ -254,7 +254,8 @@ def test_a_file_that_someone_touched_once_it_was_published_is_never_adopted_as_i
             assert pool.map([wanted("a", [handle])])[0].state == "stored"
             assert strikes == []
             (again,) = pool.map([wanted("a", [handle])])
-        same = touch is _replaced  # the same bytes in another file: read, and found to be right
+        # The same bytes in another file are read, and found to be right; of two hard links one is enough.
+        same = touch is _replaced or (touch is Path.unlink and kind == "hardlink")
         assert (again.state, handle.hits) == (("adopted", 1) if same else ("stored", 2))
         assert (root / "a").read_bytes() == BODY
         (unit,) = recorder.units()

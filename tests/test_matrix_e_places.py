@@ -218,7 +218,7 @@ def test_where_temporary_files_go_does_not_matter_to_a_target_e9(
     assert (tmp_path / "srv/a").read_bytes() == BODY
 
 
-# -------------------------------------------------------------------------------- E10: names that this file system refuses
+# ------------------------------------------------------------------------------E10: names that this file system refuses
 
 
 def test_a_path_that_is_too_long_here_is_refused_before_any_byte_e10(

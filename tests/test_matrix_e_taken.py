@@ -152,7 +152,7 @@ def test_a_folder_on_the_way_that_leads_out_is_refused_and_nothing_is_made_there
     assert list((tmp_path / "outside").iterdir()) == []
 
 
-# ------------------------------------------------------------------------------------------ E8: planted and foreign parts
+# ----------------------------------------------------------------------------------------E8: planted and foreign parts
 
 
 @pytest.mark.parametrize("kind", KINDS)

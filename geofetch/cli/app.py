@@ -54,7 +54,7 @@ def explain(ctx: click.Context, topic: str | None) -> None:
     """Explain a command, or exit-codes."""
     above = ctx.parent or ctx
     if topic == "exit-codes":
-        click.echo(f"{codes.__doc__}\n{codes.table()}")
+        click.echo(f"What geofetch exits with.  One cause, its code; several different ones, 3.\n\n{codes.table()}")
         return
     found = app.get_command(above, topic) if topic is not None else app
     if found is None:

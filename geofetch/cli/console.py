@@ -18,7 +18,7 @@ MASK = "***"
 #: Shorter ones would mask half of every line, and are no secrets.
 SECRET_LEAST = 4
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]*[^\s'\"<>:;,]")
 #: A query by itself, as urllib3 logs it: "GET /path?token=… HTTP/1.1".
 _QUERY = re.compile(r"(?<=[\w/.%-])\?[^\s'\"<>]*=[^\s'\"<>]*")
 _VALUE = re.compile(r"=[^&\s]*")

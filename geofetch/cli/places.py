@@ -72,17 +72,13 @@ def _root_of(store: str) -> str | None:
 
 
 def stores_of(recorder: Recorder, told: Mapping[str, Any]) -> dict[str, FileStore]:
-    """The stores that the records know, by the names that they know them by.
-
-    A folder that was moved, its records with it, is still known by its old name: a name whose folder is gone stands for
-    --into.
-    """
+    """The stores that are meant, by the names that records know them by: --into alone, or all that the records know."""
     from ..store import FileStore
 
-    into = FileStore(told["into"]) if told.get("into") else None
-    names = [into.name] if into is not None else []
-    if into is None or recorder.count(store=into.name) != recorder.count():
-        names += sorted({unit.store for unit in recorder.units()}.difference(names))
+    if told.get("into"):
+        names = [FileStore(told["into"]).name]
+    else:
+        names = sorted({unit.store for unit in recorder.units()})
     return {name: _store_of(name, recorder, told) for name in names}
 
 
@@ -91,13 +87,9 @@ def _store_of(name: str, recorder: Recorder, told: Mapping[str, Any]) -> FileSto
     from ..store import FileStore
 
     root = _root_of(name)
-    if (root is None or not os.path.isdir(root)) and told.get("into"):
-        root = told["into"]
     if root is None or not os.path.isdir(root):
         # An unmounted disk must not become ten thousand missing files.
-        raise StoreError(
-            f"{root or name} is not there; is its disk mounted?  A folder that was moved is named by --into"
-        )
+        raise StoreError(f"{root or name} is not there; is its disk mounted?")
     first = next(recorder.units(store=name), None)
     filed = first is not None and re.fullmatch(r"sha256/[0-9a-f]{2}/[0-9a-f]{64}", first.store_key) is not None
     return FileStore(root, layout="digest" if filed else "path", durable=bool(told.get("durable")))

@@ -81,6 +81,8 @@ def _sync(work: Work) -> int:
 @contextmanager
 def _opened(work: Work) -> Iterator[Any]:
     """The manifest as the readers take it; closed at the end."""
+    from gevent import get_hub
+
     from ..manifest.place import is_url
 
     name = work.told["manifest"]
@@ -91,7 +93,8 @@ def _opened(work: Work) -> Iterator[Any]:
             yield file
     else:
         try:
-            file = open(name, "rb")  # noqa: SIM115 - an error in opening it is the user's, one in reading it is not
+            # On a native thread: a named pipe is waited for, and a signal must still be heard meanwhile.
+            file = get_hub().threadpool.apply(open, (name, "rb"))
         except OSError as exc:
             raise click.UsageError(f"the manifest {name!r} cannot be read: {exc.strerror}") from exc
         with file:

@@ -11,6 +11,7 @@ import errno
 import random
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -23,6 +24,7 @@ from ..spec import Digest
 from . import reader
 from .changes import Change, Import, Mark, Note, Put
 from .database import located
+from .home import Home
 from .lane import Lane, Pending
 from .ledger import Ledger
 from .reader import Wanted
@@ -52,7 +54,9 @@ class Recorder:
 
     def __init__(self, url: str = "sqlite:///units.db", *, durable: bool = False) -> None:
         self.durable = durable
-        self._ledger = Ledger(located(url))
+        address = located(url)
+        self._home = Home(address.path if address.is_file else None)
+        self._ledger = Ledger(address)
         ledger = self._ledger
         self._lane = Lane(
             write=lambda changes: ledger.write(changes, self.durable),
@@ -83,7 +87,7 @@ class Recorder:
     def _stored(self, attempt: Attempt, kept: Kept) -> None:
         # A copy: who waits here may be killed, and the attempt be used again, before the thread comes to it.
         digests, metadata = dict(attempt.digests), _told(attempt)
-        put = Put(attempt.spec, kept, digests, attempt.verified, attempt.source, metadata, _now())
+        put = Put(attempt.spec, self._home.kept(kept), digests, attempt.verified, attempt.source, metadata, _now())
         try:
             self._write(put).get()
         except RecordError as exc:
@@ -94,7 +98,7 @@ class Recorder:
         # A hint, not a promise: who has no time to wait, and memory that ends, leaves it out.
         if attempt.source is None or self._closed or self._lane.full("write"):
             return
-        store = attempt.kept.store if attempt.kept is not None else None
+        store = self._home.kept_name(attempt.kept.store) if attempt.kept is not None else None
         self._write(Note(attempt.spec, attempt.source, type(error).__name__, _now(), store))
 
     # --- as a memory
@@ -104,16 +108,16 @@ class Recorder:
 
         All greenlets that ask at the same moment are answered by one SELECT.
         """
-        found: tuple[Kept, Mapping[str, Digest]] | None = self._ask("recall", (store, key)).get()
-        return found
+        found: tuple[Kept, Mapping[str, Digest]] | None = self._ask("recall", (self._home.kept_name(store), key)).get()
+        return None if found is None else (replace(found[0], store=store), found[1])
 
     def unit(self, ident: int | str | Mapping[str, Any]) -> Unit | None:
         """The unit of this id, path, key in its store, or natural key (a mapping as in ``spec.unit``), if there is one.
 
         A RecordError that names the ids if there are several.
         """
-        found: Unit | None = self._answer(partial(reader.find, ident=ident))
-        return found
+        found: Unit | None = self._answer(partial(reader.find, ident=self._home.kept_ident(ident)))
+        return None if found is None else self._home.known_unit(found)
 
     def units(
         self,
@@ -132,7 +136,8 @@ class Recorder:
         ``path``: a name, or a pattern in which ``*`` stands for anything, slashes too.  ``sample``: so many of them by
         chance, or (a float up to 1.0) that share of them.
         """
-        wanted = Wanted(repository, type, state, store, scrubbed_before, path)
+        kept = None if store is None else self._home.kept_name(store)
+        wanted = Wanted(repository, type, state, kept, scrubbed_before, path)
         return self._units(wanted, None if sample is None else _checked_sample(sample))
 
     def _units(self, wanted: Wanted, sample: float | int | None) -> Iterator[Unit]:
@@ -141,7 +146,7 @@ class Recorder:
             total = self._count(wanted)
             ids = _sampled(ids, total, sample if isinstance(sample, int) else -int(-sample * total // 1))
         for part in _parts(ids):
-            yield from self._answer(partial(reader.units, ids=part))
+            yield from map(self._home.known_unit, self._answer(partial(reader.units, ids=part)))
 
     def _ids(self, wanted: Wanted) -> Iterator[int]:
         after: int | None = 0
@@ -160,7 +165,8 @@ class Recorder:
         path: str | None = None,
     ) -> int:
         """How many units there are that fit."""
-        return self._count(Wanted(repository, type, state, store, scrubbed_before, path))
+        kept = None if store is None else self._home.kept_name(store)
+        return self._count(Wanted(repository, type, state, kept, scrubbed_before, path))
 
     def _count(self, wanted: Wanted) -> int:
         if wanted.pattern is not None:
@@ -190,11 +196,12 @@ class Recorder:
         """
         if state not in STATES:
             raise SpecError(f"no unit is {state!r}; they are {', '.join(STATES)}")
-        return self._write(Mark(unit, state, result, kept, tuple(digests), _now()))
+        place = None if kept is None else self._home.kept(kept)
+        return self._write(Mark(self._home.kept_unit(unit), state, result, place, tuple(digests), _now()))
 
     def put_unit(self, unit: Unit) -> Pending:
         """Remember a unit from elsewhere, in place of what was known of it; committed when ``.get()`` returns."""
-        return self._write(Import(unit))
+        return self._write(Import(self._home.kept_unit(unit)))
 
     def flush(self) -> None:
         """Wait until everything that was put up to now is committed, or has failed."""

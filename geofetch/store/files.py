@@ -17,7 +17,6 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
-from urllib.parse import quote
 from weakref import WeakKeyDictionary
 
 import gevent
@@ -25,7 +24,7 @@ import gevent
 from ..digest import Digest
 from ..errors import SpecError, StoreError
 from ..events import Attempt, Found, Head, Kept, Recall
-from ..names import OURS, PART_PREFIX, checked_path
+from ..names import OURS, PART_PREFIX, checked_path, store_name
 from ..spec import Spec
 from . import native, proof
 from .filepart import FilePart
@@ -68,7 +67,7 @@ class FileStore:
         self._layout = self._laid_out(layout, links)
         self.durable = durable
         self._shown = f"{type(self).__name__}({self._tree.root!r})"
-        self.name = "file://" + quote(os.fsencode(self._tree.root))
+        self.name = store_name(self._tree.root)
         self.address = self._layout.address
         self._home = self._tree.at(OURS)
         self._begun_in: int | None = None

@@ -57,6 +57,18 @@ def _counted(request: PreparedRequest) -> str:
     return f"{host}:{port}"
 
 
+def _checked(proxy: str) -> str:
+    """A proxy's URL that can be used; what is said of one that cannot never quotes it."""
+    try:
+        proxy = prepend_scheme_if_needed(proxy, "http")
+        host = parse_url(proxy).host
+    except (ValueError, TypeError):
+        host = None
+    if not host:
+        raise InvalidProxyURL("the proxy's URL is none, or has no host")
+    return proxy
+
+
 class OpenGate:
     """A gate that lets everybody through."""
 
@@ -132,11 +144,9 @@ class Adapter(HTTPAdapter):
         return {"ssl_context": context_of(trust, own, ca, password), "assert_fingerprint": trust.fingerprint}
 
     def _manager(self, proxy: str, verify: Any) -> Any:
-        proxy = prepend_scheme_if_needed(proxy, "http")
+        proxy = _checked(proxy)
         if proxy.lower().startswith("socks"):
             return self.proxy_manager_for(proxy)
-        if not parse_url(proxy).host:
-            raise InvalidProxyURL("the proxy's URL has no host")
         trust = context = None
         if proxy.lower().startswith("https:"):
             # The proxy is trusted by the same CA, but it is not shown our certificate, and the pin is not its own.

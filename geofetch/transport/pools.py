@@ -129,7 +129,7 @@ class _SharedPool(HTTPConnectionPool):
             return super().urlopen(method, url, *args, **kwargs)
         except MaxRetryError as exc:
             reason = exc.reason
-        # Its text holds the whole URL, and with it whatever secret the query holds: not even as a context does it go on.
+        # Its text holds the whole URL, and with it whatever secret the query holds: it goes on not even as a context.
         raise MaxRetryError(self, shown(url), reason) from reason
 
     def _make_request(
@@ -208,6 +208,8 @@ class _SharedPool(HTTPConnectionPool):
             raised: Exception = SSLError(exc) if isinstance(exc, BaseSSLError | CertificateError) else exc
             if conn.proxy and not conn.has_connected_to_proxy:
                 raised = _wrap_proxy_error(raised, conn.proxy.scheme)
+            if raised is exc:  # an exception that is its own cause sends whoever follows causes round and round
+                raise
             raise raised from exc
 
 

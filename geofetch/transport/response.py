@@ -15,6 +15,9 @@ __all__ = ["Answer", "BadFraming", "Framing", "framing"]
 
 #: Interim answers (1xx) read past before a server is given up.
 INTERIM = 16
+#: Trailer fields after the last chunk, and the bytes of one: what http.client takes of a head.
+TRAILERS = 100
+TRAILER_BYTES = 65536
 
 
 class BadFraming(http.client.HTTPException):
@@ -61,7 +64,7 @@ def _length(values: list[str]) -> int:
         raise BadFraming(f"Content-Length is told as {', '.join(sorted(told))}")
     text = told.pop()
     # RFC 9110, 8.6: digits and nothing else; int() would take '+5', '1_0' and '-1' as well.
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
         raise BadFraming(f"Content-Length {text[:40]!r} is no number")
     return int(text)
 
@@ -122,6 +125,16 @@ class Answer(http.client.HTTPResponse):
                 return version, status, reason
             http.client._read_headers(self.fp)  # type: ignore[attr-defined]
         raise http.client.BadStatusLine(f"more than {INTERIM} interim answers")
+
+    def _read_and_discard_trailer(self) -> None:
+        # http.client reads trailers for as long as they come.
+        for _ in range(TRAILERS):
+            line = self.fp.readline(TRAILER_BYTES + 1)
+            if len(line) > TRAILER_BYTES:
+                raise http.client.LineTooLong("trailer line")
+            if line in (b"\r\n", b"\n", b""):
+                return
+        raise http.client.HTTPException(f"more than {TRAILERS} trailers")
 
     def _close_conn(self) -> None:
         if self.length == 0 or self.chunked:

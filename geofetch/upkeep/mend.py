@@ -220,7 +220,7 @@ class _Mender:
             log.warning("%s is corrupt and stays where it is: %s", printable(unit.path), exc)
             self._note(unit, "corrupt", f"{found.why}; not repaired: {error}; not put aside: {exc}")
             return done
-        log.warning("%s is corrupt, and no source has it: put aside, %s", printable(unit.path), aside)
+        log.warning("%s is corrupt, and no source gave it: put aside, %s", printable(unit.path), aside)
         self._note(unit, "quarantined", f"put aside: {aside}; {found.why}; not repaired: {error}")
         return replace(done, unit=replace(unit, state="quarantined"), state="quarantined", aside=aside)
 

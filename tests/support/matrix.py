@@ -1,8 +1,8 @@
 """What the tests of the fault matrix have in common.
 
-In: an Outcome, or a client's word of it.  Out: an AssertionError unless it is a store's refusal: the state is failed, the
-error a StoreError with the system's number, its verdict STOP, and one source was asked at most.  Besides: one file at two
-origins, and a store of each kind for it.
+In: an Outcome, or a client's word of it.  Out: an AssertionError unless it is a store's refusal: the state is failed,
+the error a StoreError with the system's number, its verdict STOP, and one source was asked at most.  Besides: one file
+at two origins, and a store of each kind for it.
 """
 
 from __future__ import annotations
