@@ -80,6 +80,7 @@ def walk(spec: Spec, kit: Kit, progress: Progress | None = None) -> Outcome:
         with limits.deadline(kit.deadline_s, late):
             observers = _taking_part(watched, kit, spec)
             _tell(observers, "planned")
+            limits.turn()
             ended = _adopted(spec, kit, progress) or _fetched(spec, kit, progress)
             error = None
     except BaseException as exc:

@@ -148,11 +148,7 @@ def test_a_deadline_is_no_exception_until_it_is_outside() -> None:
 
 
 def test_a_deadline_leaves_anothers_timeout_alone() -> None:
-    with gevent.Timeout(0.01) as theirs:
-        try:
-            with limits.deadline(60, DeadlineExceeded("ours")):
-                gevent.sleep(60)
-        except gevent.Timeout as seen:
-            assert seen is theirs
-            return
-    pytest.fail("the timeout was eaten")
+    theirs = gevent.Timeout.start_new(0.01)
+    with pytest.raises(gevent.Timeout) as seen, limits.deadline(60, DeadlineExceeded("ours")):
+        gevent.sleep(60)
+    assert seen.value is theirs

@@ -11,14 +11,66 @@ import requests
 
 import geofetch
 
-EXPECTED = """
-    Attempt BadResponse BadStatus Cancelled DeadlineExceeded Digest DigestMismatch FetchError FileStore IntegrityError
-    MemoryStore NotFound Outcome Pool Profile ProxyFailure RateLimited RecordError Recorder RedirectLoop Report
-    RedirectRefused Session SizeMismatch Source SourceError SourcesExhausted Spec SpecError Stage Stalled Store
-    StoreError Tally TempStore TooLarge Truncated Unauthorized Undecodable Unreachable UntrustedTLS Verdict
-    __version__ configure delete fetch get head options patch patch_all patch_requests post put read_manifest repair
-    request verify
-""".split()
+EXPECTED = [
+    "Attempt",
+    "BadResponse",
+    "BadStatus",
+    "Cancelled",
+    "DeadlineExceeded",
+    "Digest",
+    "DigestMismatch",
+    "FetchError",
+    "FileStore",
+    "IntegrityError",
+    "MemoryStore",
+    "NotFound",
+    "Outcome",
+    "Pool",
+    "Profile",
+    "ProxyFailure",
+    "RateLimited",
+    "RecordError",
+    "Recorder",
+    "RedirectLoop",
+    "Report",
+    "RedirectRefused",
+    "Session",
+    "SizeMismatch",
+    "Source",
+    "SourceError",
+    "SourcesExhausted",
+    "Spec",
+    "SpecError",
+    "Stage",
+    "Stalled",
+    "Store",
+    "StoreError",
+    "Tally",
+    "TempStore",
+    "TooLarge",
+    "Truncated",
+    "Unauthorized",
+    "Undecodable",
+    "Unreachable",
+    "UntrustedTLS",
+    "Verdict",
+    "__version__",
+    "configure",
+    "delete",
+    "fetch",
+    "get",
+    "head",
+    "options",
+    "patch",
+    "patch_all",
+    "patch_requests",
+    "post",
+    "put",
+    "read_manifest",
+    "repair",
+    "request",
+    "verify",
+]
 
 
 def test_the_door_shows_these_names_and_no_other() -> None:
