@@ -48,7 +48,8 @@ def sync(**given: Any) -> int:
     MANIFEST is a file, a URL, or - for stdin: a list of URLs, a file as sha256sum writes it, JSON lines, or a
     PULP_MANIFEST.  Its signature, if it has one, is not checked.
 
-    A file that is there and right is not fetched again.  What --header, --user and --cert say goes to the hosts you
+    A file that is there and right is not fetched again; where neither a digest nor a size is told (a list of URLs),
+    nothing says that it is right, and it is fetched.  What --header, --user and --cert say goes to the hosts you
     name (the manifest's and --base); to others only if the manifest is a file of yours, or comes by stdin.
     """
     told = options.told(**given)
