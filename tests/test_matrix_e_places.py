@@ -56,7 +56,7 @@ def test_without_the_right_to_write_no_source_is_asked_e6(
     root = open_to_all / "srv"
     root.mkdir(mode=0o555)
     # What Python imports late must be there before: nobody may not read all that root may.
-    limits = {"user": NOBODY, "warm": mirror.serves(b"warm").url} if os.geteuid() == 0 else {}
+    limits: dict[str, Any] = {"user": NOBODY, "warm": mirror.serves(b"warm").url} if os.geteuid() == 0 else {}
     for report in clients(_jobs(root, wanted("a", two)), **limits):
         told = refused_by_the_store(report.outcome, errno.EACCES)
         assert "right to write" in told["message"]
@@ -73,7 +73,7 @@ def test_in_a_folder_without_the_right_to_write_no_byte_is_taken_e6(
     root.mkdir(mode=0o777)
     root.chmod(0o777)
     (root / "closed").mkdir(mode=0o555)
-    limits = {"user": NOBODY, "warm": mirror.serves(b"warm").url} if os.geteuid() == 0 else {}
+    limits: dict[str, Any] = {"user": NOBODY, "warm": mirror.serves(b"warm").url} if os.geteuid() == 0 else {}
     specs = [wanted("closed/a", two), wanted("closed/deeper/a", two), wanted("open/a", [other])]
     (report,) = clients([job(root, specs)], **limits)
     assert report.states == ["failed", "failed", "stored"]

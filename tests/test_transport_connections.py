@@ -16,9 +16,10 @@ from gevent.threadpool import ThreadPool
 
 import geofetch
 from geofetch import limits
-from geofetch.errors import BadResponse
+from geofetch.errors import BadResponse, Stalled
 from geofetch.session import Session
 from geofetch.spec import Gate, Ticket
+from geofetch.stream import Patience
 from geofetch.transport import OpenGate, pools
 from tests.origin.scenes import GATE, Scene, raw
 from tests.support.certs import Authority
@@ -414,6 +415,15 @@ def test_a_slot_comes_back_whatever_fails(origins: Origins, session: Session, ho
     assert limits.process.used == 0, caught.value
 
 
+def test_a_handshake_that_drips_ends_in_time(origins: Origins, session: Session) -> None:
+    """A byte each 20 ms: no single read takes long, and the handshake as a whole would take minutes."""
+    dripping = origins.https(greets=["drip"])
+    with pytest.raises(requests.exceptions.ConnectTimeout):
+        session.get(dripping.url, timeout=(0.2, 5))
+    refused(Stalled, dripping.url, session, Patience(connect_s=0.2))
+    dripping.left()
+
+
 def test_one_slot_serves_call_after_call(mirror: Mirror) -> None:
     session = Session(max_connections=1)
     file, moved = mirror.plays([OK]), mirror.chain(mirror.plays([OK]), 3)
@@ -453,6 +463,16 @@ def test_a_socket_belongs_to_the_hub_that_made_it(mirror: Mirror) -> None:
     session.get(file.url)
     assert mirror.accepted == 3
     streamed.close()
+
+
+def test_an_answer_that_outlives_its_thread_is_closed_all_the_same(either: Mirror, session: Session) -> None:
+    file = either.plays([OK.but(stall=50)])
+    thread = ThreadPool(1)
+    response = thread.apply(lambda: session.get(file.url, stream=True))
+    thread.kill()
+    response.close()
+    assert limits.process.used == 0
+    either.left()
 
 
 def test_what_an_ended_thread_left_open_is_closed_by_the_next(mirror: Mirror, secure: Mirror, session: Session) -> None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
-from geofetch.errors import BadResponse, BadStatus, RedirectRefused, SourceError
+import pytest
+import requests
+from requests import PreparedRequest, Response
+from requests.adapters import BaseAdapter
+
+from geofetch.errors import BadResponse, BadStatus, RedirectRefused, SourceError, Unreachable
+from geofetch.session import Session
 from tests.origin.scenes import raw
 from tests.support.mirrors import Mirror
 from tests.support.sessions import *  # noqa: F403 - the fixtures of these tests
@@ -26,6 +32,21 @@ ESCAPES = "\x1b]0;owned\x07\x9b2J\x08"
 def test_no_control_character_of_a_server_reaches_a_message(mirror: Mirror, head: str, kind: type[SourceError]) -> None:
     error = refused(kind, mirror.plays([raw(head.encode("latin-1"))]).url)
     assert str(error).isprintable()
+
+
+def test_a_url_in_the_words_of_an_adapter_is_masked() -> None:
+    class Talkative(BaseAdapter):
+        def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
+            raise requests.ConnectionError(f"no way to {request.url}")
+
+        def close(self) -> None:
+            pass
+
+    session = Session()
+    session.mount("http://", Talkative())
+    error = refused(Unreachable, "http://user:secret@h.test/x?token=secret", session)
+    assert "no way to http://h.test/x?token=***" in str(error)
+    assert "secret" not in str(error)
 
 
 def test_words_in_any_script_are_told_as_they_are(mirror: Mirror) -> None:

@@ -45,18 +45,12 @@ def test_a_redirect_is_followed_and_the_source_stays_the_one_that_was_asked(
     assert [request.method for request in mirror.requests] == ["GET"] * 4
 
 
-@pytest.mark.parametrize(
-    "location", ["relative", "/9/absolute", "?query", "//{host}/9/absolute", "/9/t%C3%A4st", "/9/a b"]
-)
+@pytest.mark.parametrize("location", ["relative", "/9/absolute", "//{host}/9/absolute", "/9/t%C3%A4st", "/9/a b"])
 def test_a_location_may_be_written_in_any_way(mirror: Mirror, location: str) -> None:
     mirror.serves(BODY, at="/9/relative")
     mirror.serves(BODY, at="/9/absolute")
     mirror.serves(BODY, at="/9/t%C3%A4st")
     mirror.serves(BODY, at="/9/a%20b")
-    if location == "?query":
-        start = mirror.serves(BODY, at="/9/start")
-        assert one(start.url + location).ok
-        return
     start = mirror.redirects(location.format(host=f"127.0.0.1:{mirror.port}"), at="/9/start")
     assert one(start.url).state == "stored"
 

@@ -80,16 +80,10 @@ def _auth(user: str | None) -> tuple[str, str] | None:
 
 
 def _read(path: str, flag: str) -> str:
-    from gevent import get_hub
-
-    def read() -> str:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
+    from .pipes import read
 
     try:
-        # On a native thread: a named pipe is waited for, and a signal must still be heard meanwhile.
-        text: str = get_hub().threadpool.apply(read)
-        return text
+        return read(path).decode()
     except (OSError, UnicodeDecodeError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else "not UTF-8"
         raise click.UsageError(f"{flag}: {path!r} cannot be read: {reason}") from exc

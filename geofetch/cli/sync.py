@@ -82,9 +82,8 @@ def _sync(work: Work) -> int:
 @contextmanager
 def _opened(work: Work) -> Iterator[Any]:
     """The manifest as the readers take it; closed at the end."""
-    from gevent import get_hub
-
     from ..manifest.place import is_url
+    from .pipes import opened
 
     name = work.told["manifest"]
     if name == "-":
@@ -94,8 +93,7 @@ def _opened(work: Work) -> Iterator[Any]:
             yield file
     else:
         try:
-            # On a native thread: a named pipe is waited for, and a signal must still be heard meanwhile.
-            file = get_hub().threadpool.apply(open, (name, "rb"))
+            file = opened(name)
         except OSError as exc:
             raise click.UsageError(f"the manifest {name!r} cannot be read: {exc.strerror}") from exc
         with file:

@@ -101,7 +101,7 @@ def client(root: Path, specs: Sequence[dict[str, Any]], before: Sequence[str] = 
     return report
 
 
-def commanded(words: Sequence[str | Path], before: Sequence[str] = (), **how: Any) -> subprocess.Popen[str]:
+def commanded(words: Sequence[object], before: Sequence[str] = (), **how: Any) -> subprocess.Popen[str]:
     """The real command under way."""
     return subprocess.Popen(
         [*before, sys.executable, "-m", "geofetch", *map(str, words)],
@@ -111,7 +111,7 @@ def commanded(words: Sequence[str | Path], before: Sequence[str] = (), **how: An
     )
 
 
-def command(words: Sequence[str | Path], before: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+def command(words: Sequence[object], before: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
     """The real command, from its beginning to its end."""
     with commanded(words, before) as process:
         out, err = process.communicate(timeout=100)

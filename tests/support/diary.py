@@ -9,8 +9,9 @@ import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from geofetch.events import ATTEMPT_FACTS, Attempt, Found, Head, Kept, Outcome, Recall
+from geofetch.events import ATTEMPT_FACTS, Attempt, Head, Kept, Outcome
 from geofetch.spec import Spec
+from geofetch.store import TempStore
 
 WHOLE = ["planned", "started", "headers", "chunk", "received", "accepted", "stored", "finished"]
 ADOPTED = ["planned", "started", "accepted", "stored", "finished"]
@@ -78,26 +79,15 @@ class Raising:
         raise self.error
 
 
-class Dropping:
+class Dropping(TempStore):
     """A store that keeps nothing but counts."""
 
-    name = ""
-    address: str | None = None
-
     def __init__(self) -> None:
+        super().__init__()
         self.published = 0
 
-    def ready(self) -> None:
-        pass
-
-    def have(self, spec: Spec, recall: Recall | None, reread: bool = False) -> Found | None:
-        return None
-
-    def begin(self, attempt: Attempt, head: Head) -> _Dropped:
+    def begin(self, attempt: Attempt, head: Head) -> Any:
         return _Dropped(self)
-
-    def close(self) -> None:
-        pass
 
 
 class _Dropped:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 from geofetch.cli import main as command
 
@@ -18,7 +19,7 @@ def main() -> int:
     waiting, telling = int(sys.argv[1]), int(sys.argv[2])
     fsync = os.fsync
 
-    def hanging(fd: int) -> None:
+    def hanging(fd: Any) -> None:
         if ".part-" in os.readlink(f"/proc/self/fd/{fd}"):
             os.write(telling, b"!")
             os.read(waiting, 1)  # on a native thread, as the disk would keep it
