@@ -37,6 +37,7 @@ SEED = int(os.environ.get("GEOFETCH_KILL_SEED") or random.SystemRandom().randran
 
 def whole_files(root: Path, contents: dict[str, bytes]) -> set[str]:
     """The paths whose file is published under ``root``, each of them whole; nothing else has a final name."""
+    by_digest = {hashlib.sha256(body).hexdigest(): name for name, body in contents.items()}
     published = set()
     for path in root.rglob("*"):
         name = str(path.relative_to(root))
@@ -45,7 +46,7 @@ def whole_files(root: Path, contents: dict[str, bytes]) -> set[str]:
         if name.startswith("sha256/"):
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             assert name == f"sha256/{digest[:2]}/{digest}"
-            published |= {one for one, body in contents.items() if hashlib.sha256(body).hexdigest() == digest}
+            published.add(by_digest[digest])
         else:
             assert path.read_bytes() == contents[name], f"{name} is not whole"
             published.add(name)
@@ -163,8 +164,9 @@ def test_a_kill_at_any_point_leaves_whole_files_and_the_next_run_completes(
     base = _prepared(found, tmp_path / "base", killers[0])
     done = killers[0].sync(shutil.copytree(base, tmp_path / "whole", symlinks=True))["done"]
     points = [(name, number) for name, most in done.items() for number in range(1, most + 1)]
-    assert {"open", "unlink", "connect", "begin", "commit", "close"} <= done.keys()
-    assert len(points) >= 15
+    assert {"mkdir", "open", "connect", "begin", "commit", "close"} <= done.keys()
+    assert found == "records-lost" or {"write", "rename", "unlink"} <= done.keys()
+    assert len(points) >= 10
     struck: set[str] = set()
     for at in range(0, len(points), 2):
         killed = [

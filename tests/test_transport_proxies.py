@@ -9,12 +9,13 @@ import requests
 
 from geofetch.errors import BadStatus, ProxyFailure, SpecError, Stalled, Truncated
 from geofetch.session import Session
-from geofetch.stream import Patience
+from geofetch.spec import Source
+from geofetch.stream import Patience, opened
 from tests.origin.content import made
 from tests.support.certs import Authority
 from tests.support.mirrors import Mirror, Origins
 from tests.support.sessions import *  # noqa: F403 - the fixtures of these tests
-from tests.support.sessions import by_connection, downloaded, refused, session_of, side_by_side
+from tests.support.sessions import PATIENT, by_connection, downloaded, refused, session_of, side_by_side
 
 FILE = made(100_000, "through a proxy")
 #: What a userinfo must not be read literally in.
@@ -184,9 +185,12 @@ def test_a_tls_proxy_that_nobody_vouches_for(origins: Origins, ca: Authority, ot
 
 
 def test_a_proxy_that_dies_in_the_body(origins: Origins, ca: Authority, server: Mirror) -> None:
-    # The handshake of a tunnel passes through it as well: some kilobytes.
-    session = session_of(ca=ca.pem, proxies=origins.proxy(cut_after=60_000).url)
-    refused(Truncated, server.serves(FILE).url, session)
+    way, file = origins.proxy(), server.serves(FILE, stall=50_000)
+    session = session_of(ca=ca.pem, proxies=way.url)
+    with opened(session, Source(file.url), PATIENT) as body, pytest.raises(Truncated, match="of 100000 bytes"):
+        for chunk in body:
+            assert chunk in FILE
+            way.drops()
 
 
 @pytest.mark.parametrize("proxy", ["http://", "http://:3128", "ftp://127.0.0.1:3128", "http://[::1", "http://h:99999"])

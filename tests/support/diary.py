@@ -35,8 +35,9 @@ class Diary:
         return [fact for fact, _ in self.told]
 
     def of(self, spec: Spec) -> list[str]:
-        """The facts of one spec."""
-        return [fact for fact, about in self.told if about is spec]
+        """The facts of one spec; its chunks are one entry also where another one's came between them."""
+        told = [fact for fact, about in self.told if about is spec]
+        return [fact for n, fact in enumerate(told) if n == 0 or fact != "chunk" or told[n - 1] != "chunk"]
 
     def watch(self, spec: Spec) -> Mapping[str, Any]:
         self.watched.append(spec)

@@ -51,10 +51,9 @@ def stores(kind: str, root: Path) -> FileStore:
     """A store of one of KINDS, whose file "a" is ``root/a``."""
     if kind == "one":
         return OneFile(root / "a")
-    links = "hardlink" if kind == "hardlink" else True
-    return FileStore(
-        root, layout="path" if kind in ("path", "durable") else "digest", durable=kind == "durable", links=links
-    )
+    if kind in ("path", "durable"):
+        return FileStore(root, durable=kind == "durable")
+    return FileStore(root, layout="digest", links="hardlink" if kind == "hardlink" else "symlink")
 
 
 def stopped(outcome: Outcome, number: int) -> StoreError:
