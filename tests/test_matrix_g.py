@@ -227,14 +227,14 @@ def test_the_name_in_a_url_is_decoded_once_and_kept_or_refused(
     only({name: BODY})
 
 
-# ---------------------------------------------------------------------------------------------------------- a manifest
-
-
 def _as_sent(url: str) -> str:
     """The path as requests writes it: what needs no encoding is decoded, and "/../" is gone."""
     sent = requests.Request("GET", url).prepare().url
     assert isinstance(sent, str)
     return urlsplit(sent).path
+
+
+# ---------------------------------------------------------------------------------------------------------- a manifest
 
 
 def _escaped(name: str) -> str:
