@@ -43,7 +43,8 @@ def checked_url(url: str) -> str:
         _ = parts.port
         host = parts.hostname
     except ValueError as exc:
-        raise SpecError(f"bad URL {shown(url)!r}: {_reason(exc)}") from exc
+        # Without its cause: it quotes what it could not read, and that may be userinfo.
+        raise SpecError(f"bad URL {shown(url)!r}: {_reason(exc)}") from None
     if parts.scheme not in SCHEMES:
         named = f"unknown scheme {parts.scheme!r}" if parts.scheme else "no scheme"
         raise SpecError(f"bad URL {shown(url)!r}: {named}; use http, https or file")
@@ -78,12 +79,21 @@ def shown(url: str) -> str:
     """The URL as it may be shown: no userinfo, every query value masked, no fragment."""
     try:
         parts = urlsplit(url)
+        _ = parts.port
     except ValueError:
-        return re.sub(r"//[^/]*@", "//", url).split("?")[0]
+        return _beheaded(url)
+    if not parts.netloc and parts.scheme != "file" and "@" in url:
+        return _beheaded(url)
     if not parts.query and "@" not in parts.netloc and not parts.fragment:
         return url
     query = "&".join(f"{pair.partition('=')[0]}={MASK}" if "=" in pair else MASK for pair in parts.query.split("&"))
     return urlunsplit((parts.scheme, _host(parts), parts.path, query if parts.query else "", ""))
+
+
+def _beheaded(text: str) -> str:
+    # No URL: what looks like userinfo in it may be anywhere before an "@", and a secret may hold a slash.
+    head, separator, rest = re.split(r"[?#]", text, maxsplit=1)[0].partition("://")
+    return f"{head}://{rest.rpartition('@')[2]}" if separator else head.rpartition("@")[2]
 
 
 def kept(url: str, secret_query: bool = False) -> str:

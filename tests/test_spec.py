@@ -109,6 +109,27 @@ def test_a_bad_url_is_refused_without_its_password() -> None:
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "user:hunter2@host/x",
+        "http://user:hunter2/x@host/y",
+        "http://user:hunter2@host:port/x?token=hunter2",
+        "http://[hunter2@host/x",
+        "hunter2@host",
+        "ftp://user:hunter2@host/x#hunter2",
+    ],
+)
+def test_what_is_no_url_is_shown_without_its_secret(url: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        Spec(url)
+    assert "hunter2" not in f"{caught.value} {caught.value.__cause__}"
+
+
+def test_an_at_sign_in_a_path_is_no_userinfo() -> None:
+    assert Source("https://h/@scope/pkg@1.2.tgz").shown == "https://h/@scope/pkg@1.2.tgz"
+
+
 BAD_PATHS = {
     "a number": 5,
     "bytes": b"a.rpm",
