@@ -7,6 +7,7 @@ One cause gives its own code, however many files it struck; several different on
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable
 
 __all__ = [
@@ -93,8 +94,8 @@ def of_all(codes: Iterable[int]) -> int:
 
 
 def of_signal(number: int) -> int:
-    """The code of an end by a signal, as shells count."""
-    return 128 + number
+    """The code of an end by a signal, as shells count; a terminal that went away counts as SIGTERM."""
+    return 128 + (signal.SIGTERM if number == signal.SIGHUP else number)
 
 
 def table() -> str:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: once, an end in good order; twice, an end at once.
+"""Ctrl-C, SIGTERM and SIGHUP: once, an end in good order; twice, an end at once.
 
 In: signals.  Out: a call to whoever said how it is cancelled, else an Interrupted in the main greenlet.  Never: a
 ``finally`` that is left out the first time (a bare KeyboardInterrupt runs no greenlet's).
@@ -31,7 +31,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Signals:
-    """The handlers of SIGINT and SIGTERM, while it is entered.  ``received``: the first signal that came, or None."""
+    """The handlers of SIGINT, SIGTERM and SIGHUP, while it is entered.  ``received``: the first one that came."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self.received: int | None = None
@@ -43,7 +43,7 @@ class Signals:
 
     def __enter__(self) -> Signals:
         self._main = gevent.getcurrent()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             former = signal.getsignal(number)
             if former is signal.SIG_IGN:  # nohup, or a shell's background job: whoever started us wants none of it
                 continue
