@@ -23,10 +23,17 @@ import gevent
 from gevent._threading import Lock
 from gevent.hub import Waiter
 
-from .errors import FetchError, SpecError
+from .errors import SpecError
 from .spec import Ticket
 
-__all__ = ["INTERRUPTS", "KILLS", "Expired", "Slot", "Slots", "configure", "deadline", "pause", "process", "turn"]
+__all__ = [
+    "Slot",
+    "Slots",
+    "configure",
+    "pause",
+    "process",
+    "turn",
+]
 
 #: Seconds that downloads may take of one pass of the loop before the rest of them waits for the next one.
 PASS_S = 0.02
@@ -366,32 +373,3 @@ def turn() -> None:
     if turns is None:
         turns = held["_geofetch_turns"] = _Turns()
     turns.take()
-
-
-class Expired(gevent.Timeout):  # type: ignore[misc]
-    """A deadline that is over, on its way up: a BaseException, so that no hook's ``except Exception`` swallows it."""
-
-    def __init__(self, seconds: float | None, error: FetchError) -> None:
-        super().__init__(seconds)
-        self.error = error
-
-
-@contextmanager
-def deadline(seconds: float | None, error: FetchError) -> Iterator[None]:
-    """Raise ``error`` in this greenlet when the time is over; another's deadline passes through."""
-    timer = Expired(seconds, error)
-    timer.start()
-    try:
-        yield
-    except Expired as late:
-        if late is not timer:
-            raise
-        raise error from None
-    finally:
-        timer.close()
-
-
-#: What ends the whole process, not one download: it always goes up.
-INTERRUPTS = (KeyboardInterrupt, SystemExit)
-#: What ends a download because somebody wants it ended: the kill of its greenlet, or the end of the process.
-KILLS = (gevent.GreenletExit, *INTERRUPTS)

@@ -17,7 +17,7 @@ from time import monotonic
 from traceback import clear_frames
 from typing import Any, Protocol
 
-from . import limits, plan
+from . import kills, limits, plan
 from .errors import Cancelled, DeadlineExceeded, FetchError, SourceError, SourcesExhausted
 from .events import Attempt, Found, Outcome, Verdict
 from .hooks import Bound, bound, watched
@@ -58,11 +58,13 @@ class Kit:
 class Progress:
     """How far one walk is; its pool looks at it when the walk is killed from outside."""
 
-    __slots__ = ("attempts", "outcome")
+    __slots__ = ("attempts", "killed", "outcome")
 
     def __init__(self) -> None:
         self.attempts: list[Attempt] = []
         self.outcome: Outcome | None = None
+        #: The kill that came when the file was as good as published, and waited.
+        self.killed: BaseException | None = None
 
 
 def walk(spec: Spec, kit: Kit, progress: Progress | None = None) -> Outcome:
@@ -77,7 +79,7 @@ def walk(spec: Spec, kit: Kit, progress: Progress | None = None) -> Outcome:
     passing_on: BaseException | None = None
     late = DeadlineExceeded(f"not done within {kit.deadline_s} s" if kit.deadline_s is not None else "", spec=spec)
     try:
-        with limits.deadline(kit.deadline_s, late):
+        with kills.deadline(kit.deadline_s, late):
             observers = _taking_part(watched, kit, spec)
             _tell(observers, "planned")
             limits.turn()
@@ -88,7 +90,10 @@ def walk(spec: Spec, kit: Kit, progress: Progress | None = None) -> Outcome:
         if not isinstance(exc, Exception):
             passing_on = exc
     outcome = progress.outcome = _outcome(spec, progress, ended, error, monotonic() - began)
-    passing_on = _tell_all(observers["finished"], [], outcome) or passing_on
+    waited = progress.killed
+    if isinstance(waited, kills.Expired) and waited.error is late:
+        waited = None  # the file is there: a little late, and nobody is to hear of it
+    passing_on = _tell_all(observers["finished"], [], outcome) or passing_on or waited
     if passing_on is not None:
         raise passing_on
     return outcome
@@ -126,8 +131,7 @@ def _adopted(spec: Spec, kit: Kit, progress: Progress) -> Attempt | None:
         attempt.location, attempt.kept = found.location, found.kept
         with _told_of(attempt, _taking_part(bound, kit, attempt)) as hooks:
             _tell(hooks, "started")
-            _ask(hooks, "accepted")
-            _ask(hooks, "stored", attempt.location)
+            _kept(attempt, hooks, progress)
         return attempt
     return None
 
@@ -144,7 +148,7 @@ def _fetched(spec: Spec, kit: Kit, progress: Progress) -> Attempt:
         if attempt.error is None:
             return attempt
         wait_s = course.after(attempt.error, attempt_ended, kit.dice)
-        if wait_s is None:
+        if wait_s is None or progress.killed is not None:
             raise _final(spec, progress, attempt.error)
         log.info("%s; %s in %.1f s", attempt.error, "asked again" if wait_s else "the next one is asked", wait_s)
         if wait_s:
@@ -160,8 +164,7 @@ def _attempted(attempt: Attempt, kit: Kit, progress: Progress) -> Verdict | None
             _tell(hooks, "started")
             with kit.slots.take(host_of(attempt.source.url)).held() as slot:
                 _streamed(attempt, kit, hooks, slot)
-            _ask(hooks, "accepted")
-            _ask(hooks, "stored", attempt.location)
+            _kept(attempt, hooks, progress)
     except FetchError as exc:
         attempt.error = _let_go(exc)
     return watch.answer
@@ -202,6 +205,18 @@ def _streamed(attempt: Attempt, kit: Kit, hooks: Bound, slot: limits.Slot) -> No
         attempt.size = size
         attempt.verified = "framing" if body.head.framed else "nothing"
         _ask(hooks, "received")
+
+
+def _kept(attempt: Attempt, hooks: Bound, progress: Progress) -> None:
+    """Published, then recorded.  Both go on without us once they have begun, so a kill waits for them: a file that is
+    there and remembered was stored, and is never told as cancelled.
+    """
+    with kills.shielded() as waiting:
+        try:
+            _ask(hooks, "accepted")
+            _ask(hooks, "stored", attempt.location)
+        finally:
+            progress.killed = waiting[0] if waiting else None
 
 
 def _lane(hooks: Bound, kit: Kit, length: int | None) -> Lane | None:
@@ -320,9 +335,9 @@ def _as_error(exc: BaseException, spec: Spec) -> FetchError:
         log.error("a bug ended the download of %s", spec.source.shown, exc_info=exc)
         error = FetchError(f"internal error: {type(exc).__name__}: {exc}")
         error.__cause__ = exc
-    elif isinstance(exc, limits.Expired):
+    elif isinstance(exc, kills.Expired):
         error = exc.error
-    elif isinstance(exc, limits.KILLS):
+    elif isinstance(exc, kills.KILLS):
         error = Cancelled("cancelled")
         error.__cause__ = exc
     else:

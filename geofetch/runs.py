@@ -16,7 +16,7 @@ import gevent
 from gevent.event import Event
 from gevent.lock import Semaphore
 
-from . import limits
+from . import kills
 from .errors import Cancelled, DeadlineExceeded, FetchError
 from .events import Outcome
 from .pipeline import Kit, Progress, never_walked, walk
@@ -60,7 +60,7 @@ class Job:
         self._reason = self._reason or reason
         # A greenlet that never ran dies of whatever it is given, aloud: of a GreenletExit alone it dies in peace.
         walking = self._walking and error is not None
-        self._greenlet.kill(limits.Expired(None, reason) if walking else gevent.GreenletExit, block=False)
+        self._greenlet.kill(kills.Expired(None, reason) if walking else gevent.GreenletExit, block=False)
 
     @property
     def done(self) -> bool:
@@ -71,7 +71,7 @@ class Job:
         self._walking = True
         try:
             walk(self.spec, self._kit, self._progress)
-        except limits.INTERRUPTS:
+        except kills.INTERRUPTS:
             raise
         except BaseException:
             # A timeout of somebody's that struck in here: the Outcome says so, and nobody else waits for this greenlet.

@@ -6,6 +6,7 @@ Every test gets ports of its own: what one leaves open in a pool, no other one f
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,17 @@ pytest.register_assert_rewrite("tests.store_conformance")
 
 #: What a machine may set and a test must not see.
 _FOREIGN = {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "NETRC", "NO_COLOR", "FORCE_COLOR"}
+
+
+#: What a shell ignores for a job in the background, nohup for whatever it starts; children inherit it.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The processes that tests start get signals as from a terminal; this one ignores what it was told to ignore."""
+    for number in _SIGNALS:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *struck: None)  # unlike SIG_IGN, a handler does not outlive an exec
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ import requests
 from geofetch import errors
 from geofetch.cli import codes
 from geofetch.cli.console import escaped, redacted
+from tests.support.process import Child
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -44,7 +45,7 @@ def started(
     *arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None, **how: Any
 ) -> subprocess.Popen[str]:
     """The command, under way."""
-    return subprocess.Popen(
+    return Child(
         [sys.executable, "-m", "geofetch", *map(str, arguments)],
         cwd=cwd,
         env=environment(**(env or {})),

@@ -12,8 +12,8 @@ import geofetch
 
 ROOT = Path(geofetch.__file__).parent
 
-#: Below everything but the nouns: where a hub keeps what is its own.
-CELLAR = {"hubs"}
+#: Below everything but the nouns: where a hub keeps what is its own, and what ends a greenlet.
+CELLAR = {"hubs", "kills"}
 NOUNS = {"names", "digest", "errors", "spec", "events"}
 RULES = {"plan", "hooks"}
 TYPES_OF_RULES = {"hooks", "plan"}
@@ -31,6 +31,7 @@ MAP: dict[str, set[str]] = {
     "monkey": {"errors"},
     "limits": NOUNS,
     "hubs": set(),
+    "kills": {"errors"},
     "lane": NOUNS | CELLAR,
     "transport": NOUNS | CELLAR,
     "session": NOUNS | {"transport"},
@@ -41,8 +42,8 @@ MAP: dict[str, set[str]] = {
     "records": NOUNS | CELLAR,
     "report": NOUNS,
     "manifest": NOUNS,
-    "pipeline": NOUNS | RULES | {"stream", "session", "limits", "lane"},
-    "runs": NOUNS | {"pipeline", "limits"},
+    "pipeline": NOUNS | RULES | {"stream", "session", "limits", "lane", "kills"},
+    "runs": NOUNS | {"pipeline", "kills"},
     "pool": NOUNS
     | RULES
     | {"pipeline", "runs", "session", "stream", "limits", "validate", "store", "records", "report"},

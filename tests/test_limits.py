@@ -10,7 +10,7 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from geofetch import limits
+from geofetch import kills, limits
 from geofetch.errors import DeadlineExceeded, SpecError
 from geofetch.limits import Slots
 
@@ -139,7 +139,7 @@ def test_a_wider_cap_lets_those_who_wait_go(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_deadline_is_no_exception_until_it_is_outside() -> None:
     swallowed = Event()
-    with pytest.raises(DeadlineExceeded, match="over"), limits.deadline(0.01, DeadlineExceeded("over")):
+    with pytest.raises(DeadlineExceeded, match="over"), kills.deadline(0.01, DeadlineExceeded("over")):
         try:
             gevent.sleep(60)
         except Exception:
@@ -149,6 +149,6 @@ def test_a_deadline_is_no_exception_until_it_is_outside() -> None:
 
 def test_a_deadline_leaves_anothers_timeout_alone() -> None:
     theirs = gevent.Timeout.start_new(0.01)
-    with pytest.raises(gevent.Timeout) as seen, limits.deadline(60, DeadlineExceeded("ours")):
+    with pytest.raises(gevent.Timeout) as seen, kills.deadline(60, DeadlineExceeded("ours")):
         gevent.sleep(60)
     assert seen.value is theirs

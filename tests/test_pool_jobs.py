@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from gevent.threadpool import ThreadPool
 
 import geofetch
 from geofetch import limits
-from geofetch.errors import Cancelled, FetchError, NotFound, SpecError
+from geofetch.errors import Cancelled, FetchError, NotFound, RecordError, SpecError
+from geofetch.events import Verdict
 from geofetch.pool import AHEAD
+from geofetch.records import Recorder
 from geofetch.spec import Spec
 from geofetch.transport import pools as connections
 from tests.origin.content import made
@@ -204,6 +207,73 @@ def test_cancelled_in_a_hook_that_cleans_up(mirror: Mirror, spotless: Leftovers)
         assert job.get(timeout=5).state == "cancelled"
     assert after.facts[-2:] == ["failed", "finished"]
     mirror.left()
+
+
+class Slow(Recorder):
+    """Records whose commit takes as long as the test wants."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"sqlite:///{path}")
+        self.committing, self.go_on = threading.Event(), threading.Event()
+        self.error: RecordError | None = None
+        write = self._ledger.write
+
+        def held(*about: Any) -> Any:
+            self.committing.set()
+            assert self.go_on.wait(20)
+            return [self.error] if self.error else write(*about)
+
+        self._ledger.write = held  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("by", ["cancel", "kill", "a timeout", "the deadline"])
+def test_whoever_is_recorded_was_stored_although_it_was_ended_meanwhile(
+    mirror: Mirror, tmp_path: Path, spotless: Leftovers, by: str
+) -> None:
+    source, diary = mirror.serves(BODY), Diary()
+    deadline_s = 0.5 if by == "the deadline" else None
+    with (
+        Slow(tmp_path / "units.db") as recorder,
+        pooled(store=tmp_path / "store", recorder=recorder, stages=[diary], deadline=deadline_s) as pool,
+    ):
+        job = pool.spawn(source.url)
+        until(recorder.committing.is_set, 20, "the commit")
+        for _ in range(2):
+            if by == "cancel":
+                job.cancel()
+            elif by == "kill":
+                job._greenlet.kill(block=False)
+            elif by == "a timeout":
+                job._greenlet.kill(gevent.Timeout(1), block=False)
+            gevent.sleep(0.6 if deadline_s else 0.01)
+            assert not job.done, "the commit goes on, so whoever waits for it does"
+        recorder.go_on.set()
+        outcome = job.get(timeout=20)
+        assert (outcome.state, outcome.error) == ("stored", None)
+        assert [unit.path for unit in recorder.units()] == [outcome.spec.path]
+    assert diary.facts[-2:] == ["stored", "finished"]
+    assert "failed" not in diary.facts
+
+
+def test_a_commit_that_fails_while_its_job_is_cancelled_is_told_and_not_tried_again(
+    mirror: Mirror, tmp_path: Path, spotless: Leftovers
+) -> None:
+    source = mirror.serves(BODY)
+    again = {"failed": lambda attempt, error: Verdict.RETRY}
+    with (
+        Slow(tmp_path / "units.db") as recorder,
+        pooled(store=tmp_path / "store", recorder=recorder, hooks=again, retries=3) as pool,
+    ):
+        recorder.error = RecordError("the disk is full")
+        job = pool.spawn(source.url)
+        until(recorder.committing.is_set, 20, "the commit")
+        job.cancel()
+        gevent.sleep(0.01)
+        recorder.go_on.set()
+        outcome = job.get(timeout=20)
+        assert (outcome.state, len(outcome.attempts), source.hits) == ("failed", 1, 1)
+        assert isinstance(outcome.error, RecordError)
+        assert (tmp_path / "store" / outcome.spec.path).read_bytes() == BODY
 
 
 # ------------------------------------------------------------------------------------------------- killed from outside

@@ -55,9 +55,13 @@ class Pending:
         """Whether the answer is there."""
         return bool(self._batch.done.is_set())
 
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the answer is there, or for ``timeout`` seconds; whether it is."""
+        return bool(self._batch.done.wait(timeout))
+
     def get(self, timeout: float | None = None) -> Any:
         """The answer, waited for; its exception raised.  TimeoutError after ``timeout`` seconds; it goes on."""
-        if not self._batch.done.wait(timeout):
+        if not self.wait(timeout):
             raise TimeoutError(f"no answer within {timeout} s")
         answers = self._batch.answers
         if isinstance(answers, BaseException):

@@ -20,6 +20,7 @@ from peewee import Database
 
 from ..errors import RecordError, SourceError, SpecError
 from ..events import Attempt, Kept
+from ..kills import INTERRUPTS, hold
 from ..spec import Digest
 from . import reader
 from .changes import Change, Import, Mark, Note, Put
@@ -89,7 +90,7 @@ class Recorder:
         digests, metadata = dict(attempt.digests), _told(attempt)
         put = Put(attempt.spec, self._home.kept(kept), digests, attempt.verified, attempt.source, metadata, _now())
         try:
-            self._write(put).get()
+            _settled(self._write(put))
         except RecordError as exc:
             exc.spec, exc.source = attempt.spec, attempt.source
             raise
@@ -233,6 +234,21 @@ class Recorder:
         if self._closed:
             raise RecordError(f"{self._ledger.address}: these records are closed")
         return self._lane.ask(group, item)
+
+
+def _settled(pending: Pending) -> None:
+    """Wait for a commit to its end: the row is written whoever waits, so a kill has to wait, too."""
+    killed: BaseException | None = None
+    while not pending.ready:
+        try:
+            pending.wait()
+        except BaseException as exc:
+            killed = killed or exc
+            if isinstance(exc, INTERRUPTS):
+                break
+    if killed is not None and not hold(killed):
+        raise killed
+    pending.get()
 
 
 def _now() -> int:

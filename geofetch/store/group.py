@@ -17,6 +17,7 @@ import gevent
 from gevent.event import Event
 
 from ..errors import StoreError
+from ..kills import hold
 from . import native
 from .filepart import FilePart
 from .layouts import Placed
@@ -56,8 +57,8 @@ class Group:
     def publish(self, part: FilePart, place: Callable[[], Placed]) -> Placed:
         """What ``place`` gives, once it will outlive a cut of power.
 
-        Whoever is killed while waiting learns of it when the part is no longer worked on: it is named, whole and
-        synced by then, or it is not, and can be discarded.
+        A kill while waiting strikes when the part is no longer worked on.  If it has its name by then, that is kept
+        and the kill waits (kills.hold); else the part can be discarded.
         """
         job = _Job(part, place)
         self._waiting.append(job)
@@ -74,7 +75,7 @@ class Group:
                 if job in self._waiting:
                     self._waiting.remove(job)
                     break
-        if killed is not None:
+        if killed is not None and (job.placed is None or not hold(killed)):
             raise killed
         if job.error is not None:
             raise job.error

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from .process import ROOT
+from .process import ROOT, Child
 
 __all__ = [
     "Disk",
@@ -67,7 +67,7 @@ def job(root: Path, specs: Sequence[dict[str, Any]], **how: Any) -> dict[str, An
 
 def begun(jobs: Sequence[dict[str, Any]], before: Sequence[str] = (), **limits: Any) -> subprocess.Popen[str]:
     """A client under way; ``limits``: the ``user`` it becomes, the ``file_limit``, and a URL to be ``warm``ed by."""
-    process = subprocess.Popen(
+    process = Child(
         [*before, sys.executable, "-m", "tests.support.client"],
         cwd=ROOT,
         env=environment(),
@@ -103,7 +103,7 @@ def client(root: Path, specs: Sequence[dict[str, Any]], before: Sequence[str] = 
 
 def commanded(words: Sequence[object], before: Sequence[str] = (), **how: Any) -> subprocess.Popen[str]:
     """The real command under way."""
-    return subprocess.Popen(
+    return Child(
         [*before, sys.executable, "-m", "geofetch", *map(str, words)],
         env=environment(),
         text=True,

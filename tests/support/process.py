@@ -1,4 +1,5 @@
-"""The origin's process and the wire to it.  In: commands.  Out: their answers.  Never: waiting for a client."""
+"""Child processes; the origin's is one, with a wire to it.  In: commands.  Out: their answers.  Never: waiting for a
+client."""
 
 from __future__ import annotations
 
@@ -10,6 +11,15 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+class Child(subprocess.Popen[str]):
+    """A child process that does not outlive its ``with`` block: where that is left by an error, nobody waits for it."""
+
+    def __exit__(self, kind: type[BaseException] | None, value: Any, traceback: Any) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, value, traceback)
 
 
 class OriginProcess:

@@ -1,0 +1,72 @@
+"""What ends a download from outside: a kill, a deadline, the end of the process; and when it has to wait.
+
+In: how long something may take, who ends it.  Out: a BaseException on its way up, or one that waits until what cannot
+be left half done is done.  Never: who decides to kill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import gevent
+
+from .errors import FetchError
+
+__all__ = ["INTERRUPTS", "KILLS", "Expired", "deadline", "hold", "shielded"]
+
+#: What ends the whole process, not one download: it always goes up.
+INTERRUPTS = (KeyboardInterrupt, SystemExit)
+#: What ends a download because somebody wants it ended: the kill of its greenlet, or the end of the process.
+KILLS = (gevent.GreenletExit, *INTERRUPTS)
+
+#: Where a kill waits while this greenlet does what must not be left half done.
+_waiting: ContextVar[list[BaseException] | None] = ContextVar("geofetch_kills", default=None)
+
+
+class Expired(gevent.Timeout):  # type: ignore[misc]
+    """A deadline that is over, on its way up: a BaseException, so that no hook's ``except Exception`` swallows it."""
+
+    def __init__(self, seconds: float | None, error: FetchError) -> None:
+        super().__init__(seconds)
+        self.error = error
+
+
+@contextmanager
+def deadline(seconds: float | None, error: FetchError) -> Iterator[None]:
+    """Raise ``error`` in this greenlet when the time is over; another's deadline passes through."""
+    timer = Expired(seconds, error)
+    timer.start()
+    try:
+        yield
+    except Expired as late:
+        if late is not timer:
+            raise
+        raise error from None
+    finally:
+        timer.close()
+
+
+@contextmanager
+def shielded() -> Iterator[list[BaseException]]:
+    """Around what must not be left half done: the kills that came meanwhile, for whoever stands here to pass on.
+
+    Nothing is held back by itself: whoever waits inside for something that goes on without it waits to the end and
+    then says ``hold``.  A kill that strikes elsewhere inside is raised as ever.
+    """
+    kills: list[BaseException] = []
+    token = _waiting.set(kills)
+    try:
+        yield kills
+    finally:
+        _waiting.reset(token)
+
+
+def hold(kill: BaseException) -> bool:
+    """Let a kill wait until what is shielded is done; False where nothing is shielded: then it is to be raised."""
+    kills = _waiting.get()
+    if kills is None or isinstance(kill, INTERRUPTS):
+        return False
+    kills.append(kill)
+    return True
