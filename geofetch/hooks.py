@@ -129,6 +129,8 @@ def plain(hooks: Mapping[str, Hook | Sequence[Hook]] | None) -> tuple[Plain, ...
 
 def checked(stages: Iterable[Any]) -> tuple[Any, ...]:
     """The stages themselves, if each can take part; a SpecError otherwise."""
+    if not isinstance(stages, Iterable):
+        raise SpecError(f"stages is a list of stages, not {type(stages).__name__}")
     found = tuple(stages)
     for stage in found:
         if not callable(getattr(stage, "bind", None)):

@@ -161,6 +161,7 @@ class Pool:
         A list is checked before anything is fetched: a bad spec in it is a SpecError.  With ``on_error="raise"`` the
         first failure cancels the rest, waits for it, and is raised with all ``.outcomes``.
         """
+        _many(specs)
         if isinstance(specs, list | tuple):
             specs = [Spec.of(given) for given in specs]
         with _Counted(self, specs) as kit:
@@ -175,6 +176,7 @@ class Pool:
         return self._handed_over(specs, False, deadline)
 
     def _handed_over(self, specs: Iterable[SpecLike], ordered: bool, deadline: float | None) -> Iterator[Outcome]:
+        _many(specs)
         self._check_open()
         _seconds(deadline, "deadline")
         with _Counted(self, specs) as kit:
@@ -329,6 +331,11 @@ class _Sessions:
     """A Session for each Profile: its own headers, its own identity; the connections are shared all the same."""
 
     def __init__(self, base: Session, profiles: Mapping[str, Profile]) -> None:
+        if not isinstance(profiles, Mapping):
+            raise SpecError(f"profiles is a mapping from names to Profiles, not {type(profiles).__name__}")
+        for name, profile in profiles.items():
+            if not isinstance(profile, Profile):
+                raise SpecError(f"the profile {name!r} is no geofetch.Profile, but {type(profile).__name__}")
         self._base = base
         self._named = dict(profiles)
         self._made: dict[Profile, Session] = {}
@@ -344,6 +351,12 @@ class _Sessions:
         if found is None:
             found = self._made[profile] = self._base.with_profile(profile)
         return found
+
+
+def _many(specs: Any) -> None:
+    if isinstance(specs, str | Spec | Mapping) or not isinstance(specs, Iterable):
+        one = "one spec" if isinstance(specs, str | Spec | Mapping) else type(specs).__name__
+        raise SpecError(f"specs is an iterable of specs, not {one}; for one there is spawn(spec), or map([spec])")
 
 
 def _counted(value: int, name: str, least: int) -> int:
@@ -368,9 +381,21 @@ def _patience(timeout: Timeout, low_speed: tuple[float, float] | None) -> Patien
     if read is not None:
         found = replace(found, read_s=_seconds(read, "timeout") or 86_400.0)
     if low_speed is not None:
-        rate, seconds = low_speed
-        found = replace(found, low_speed_bps=float(rate), low_speed_s=_seconds(seconds, "low_speed") or math.inf)
+        rate, seconds = _rate(low_speed)
+        found = replace(found, low_speed_bps=rate, low_speed_s=_seconds(seconds, "low_speed") or math.inf)
     return found
+
+
+def _rate(low_speed: Any) -> tuple[float, float]:
+    if isinstance(low_speed, tuple | list) and len(low_speed) == 2:
+        rate, seconds = low_speed
+        if isinstance(rate, int | float) and not isinstance(rate, bool) and math.isfinite(rate) and rate >= 0:
+            return float(rate), seconds
+    raise SpecError(f"low_speed is bytes a second and for how many seconds, as in (1000, 60), not {low_speed!r}")
+
+
+#: What a Pool can be told, and ``fetch`` passes on.
+_SETTINGS = frozenset(Pool.__init__.__kwdefaults__ or ()) - {"store"}
 
 
 def fetch(
@@ -392,6 +417,9 @@ def fetch(
     without it the file is temporary, and ``outcome.location`` is it, open.  The other arguments are :class:`Spec`'s and
     :class:`Pool`'s.  With several sources that all fail, SourcesExhausted is raised; with one, its own error.
     """
+    unknown = settings.keys() - _SETTINGS
+    if unknown:
+        raise TypeError(f"fetch() knows no {', '.join(sorted(unknown))}; headers and auth are a Profile's: profile=")
     if isinstance(source, Spec | Mapping):
         spec = Spec.of(source)
     else:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
+from urllib.parse import urlsplit
 
 from .digest import Digest, DigestLike, algorithm, digests, hasher
 from .errors import SpecError
@@ -33,6 +34,9 @@ __all__ = [
 
 SourceLike: TypeAlias = "str | Source | Mapping[str, Any]"
 SpecLike: TypeAlias = "str | Spec | Mapping[str, Any]"
+
+#: How a proxy may be spoken to; those of SOCKS need the extra "socks".
+PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -65,6 +69,9 @@ class Profile:
         put("headers", _pairs(self.headers, "headers"))
         if self.proxies is not None and not isinstance(self.proxies, str):
             put("proxies", _pairs(self.proxies, "proxies"))
+        for key, proxy in (self.proxy_map or {}).items():
+            if proxy and key != "no_proxy":
+                _check_proxy(proxy)
         if isinstance(self.auth, list):
             put("auth", tuple(self.auth))
         if isinstance(self.cert, list):
@@ -99,6 +106,18 @@ class Profile:
     def __repr__(self) -> str:
         told = [name for name in self.__slots__ if name != "name" and getattr(self, name) not in (None, ())]
         return f"Profile({self.name!r}, with {', '.join(told) or 'nothing'})"
+
+
+def _check_proxy(url: str) -> None:
+    """As requests takes it, which reads ``proxy.example:3128`` as http.  What is wrong is not repeated: it may hold a
+    password."""
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        sound = parts.scheme.lower() in PROXY_SCHEMES and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        sound = False
+    if not sound or re.search(r"[\s\0]", url):
+        raise SpecError(f"a proxy is a URL as http://proxy.example:3128; its scheme one of {', '.join(PROXY_SCHEMES)}")
 
 
 def _pairs(given: Any, what: str) -> tuple[tuple[str, str], ...] | None:

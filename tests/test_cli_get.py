@@ -229,7 +229,7 @@ def test_what_drives_a_terminal_is_escaped(mirror: Mirror, tmp_path: Path) -> No
 
 def test_progress_is_a_line_where_there_is_no_terminal(mirror: Mirror, tmp_path: Path) -> None:
     url = mirror.serves(BODY, name="a.bin").url
-    assert re.fullmatch(r"geofetch: 1/1 files, 1\.9 kB in .*B/s\n", run("get", url, cwd=tmp_path).err)
+    assert re.fullmatch(r"geofetch: 1/1 file, 1\.9 kB in .*B/s\n", run("get", url, cwd=tmp_path).err)
     assert run("get", url, "-q", cwd=tmp_path).err == ""
     assert run("get", url, "--no-progress", cwd=tmp_path).err == ""
     told = run("get", url, "--progress", "json", cwd=tmp_path)

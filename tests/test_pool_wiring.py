@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,11 +59,30 @@ def test_a_profile_is_found_by_its_name_and_an_unknown_one_is_said(mirror: Mirro
         ({"stages": [object()]}, "is no stage"),
         ({"hooks": {"done": print}}, "no fact is called 'done'"),
         ({"hooks": {"stored": 5}}, "cannot be called"),
+        ({"stages": 5}, "stages is a list"),
+        ({"profiles": {"site": 5}}, "the profile 'site' is no geofetch.Profile"),
+        ({"profiles": ["site"]}, "profiles is a mapping"),
+        ({"low_speed": 0}, "low_speed is bytes a second"),
+        ({"low_speed": (float("nan"), 1)}, "low_speed is bytes a second"),
+        ({"low_speed": (1000, -1)}, "low_speed is a number of seconds"),
     ],
 )
 def test_a_pool_that_cannot_be_is_refused(settings: dict[str, object], words: str) -> None:
     with pytest.raises(SpecError, match=words):
         geofetch.Pool(**{"size": 1, **settings})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("specs", [None, 5, "http://a.example/b", {"source": "http://a.example/b"}], ids=str)
+def test_what_is_no_iterable_of_specs_is_refused_before_anything_is_fetched(specs: Any) -> None:
+    with geofetch.Pool(1) as pool:
+        for many in (pool.map, pool.imap, pool.imap_unordered):
+            with pytest.raises(SpecError, match="specs is an iterable of specs"):
+                list(many(specs))
+
+
+def test_fetch_names_what_it_does_not_know() -> None:
+    with pytest.raises(TypeError, match=r"fetch\(\) knows no headers"):
+        geofetch.fetch("http://a.example/b", headers={"A": "b"})
 
 
 def test_the_tally_is_at_hand(mirror: Mirror) -> None:

@@ -427,7 +427,7 @@ def test_the_summary_says_what_the_numbers_say() -> None:
         == "5/6 files (2 were there already), 1.2 kB in 2 min 40 s, 8 B/s, 1 cancelled"
     )
     assert Tally(adopted=1, items_total=1, rate_bps=0.0, final=True).summary() == (
-        "1/1 files (1 was there already), 0 B in 0.0 s"
+        "1/1 file (1 was there already), 0 B in 0.0 s"
     )
 
 

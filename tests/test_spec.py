@@ -266,7 +266,31 @@ BAD_PROFILES = {
     "ca and verify=False": {"ca": "/x", "verify": False},
     "verify as path": {"verify": "/x"},
     "cert of a number": {"cert": 5},
+    "proxy of another kind": {"proxies": "ftp://proxy:1"},
+    "proxy without a host": {"proxies": "http://"},
+    "proxy with a port too high": {"proxies": {"https": "http://proxy:99999"}},
+    "proxy with a space": {"proxies": "my proxy"},
 }
+
+PROXIES = [
+    "proxy:3128",
+    "proxy",
+    "",
+    "http://u:p@proxy:1",
+    "socks5h://[::1]:1080",
+    {"https": "http://p:1", "no_proxy": "a,b"},
+]
+
+
+@pytest.mark.parametrize("proxies", PROXIES, ids=str)
+def test_a_proxy_is_written_as_requests_takes_it(proxies: str | dict[str, str]) -> None:
+    Profile(proxies=proxies)
+
+
+def test_a_refused_proxy_does_not_tell_its_password() -> None:
+    with pytest.raises(SpecError) as caught:
+        Profile(proxies="ftp://me:canary@proxy:1")
+    assert "canary" not in str(caught.value)
 
 
 @pytest.mark.parametrize("kwargs", BAD_PROFILES.values(), ids=list(BAD_PROFILES))

@@ -445,6 +445,14 @@ def test_the_environment_counts_where_the_profile_leaves_it_open(
     assert geofetch.get(file.url).content == b"x"
 
 
+def test_a_bundle_of_the_environment_that_is_not_there_is_told_with_its_variable(
+    secure: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
+    with pytest.raises(SpecError, match=r"'/nowhere/ca.pem' \(from \$REQUESTS_CA_BUNDLE\) cannot be read"):
+        Session().get(secure.serves(b"x").url)
+
+
 def test_the_environment_does_not_make_a_careless_profile_careful(
     origins: Origins, ca: Authority, other_ca: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,7 +49,7 @@ def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @units.command("list", short_help="List units.")
 @_filters
-@click.option("-n", "--limit", type=click.IntRange(min=0), metavar="N", help="No more than so many.")
+@click.option("-n", "--limit", type=click.IntRange(0, sys.maxsize), metavar="N", help="No more than so many.")
 @options.asking("One JSON object a unit, as export writes it, with its id and the values of queries masked.")
 def listed(**given: Any) -> int:
     """List what is remembered: a table on a terminal, fields parted by TABs elsewhere."""

@@ -74,7 +74,9 @@ class Tally:
         return ", ".join(part for part in (self._items(), self._bytes(), self._pace(), self.troubles()) if part)
 
     def _items(self) -> str:
-        files = f"{self.there} files" if self.items_total is None else f"{self.there}/{self.items_total} files"
+        total = self.there if self.items_total is None else self.items_total
+        noun = "file" if total == 1 else "files"
+        files = f"{self.there} {noun}" if self.items_total is None else f"{self.there}/{total} {noun}"
         return (
             f"{files} ({self.adopted} {'was' if self.adopted == 1 else 'were'} there already)"
             if self.final and self.adopted

@@ -28,6 +28,8 @@ __all__ = ["Trust", "context_of", "trust_of"]
 
 Cert: TypeAlias = "str | bytes | tuple[str | bytes, str | bytes] | None"
 
+#: Where requests reads a CA from, without being asked.
+BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 #: Contexts kept at most; beyond it the one that was not asked for longest goes (its connections live on, unshared).
 CONTEXTS = 256
 
@@ -85,7 +87,8 @@ def _identity(given: str | bytes, what: str) -> str:
             return f"folder {os.path.realpath(given)} {found.st_mtime_ns}"
         return _digest_of(given, found.st_mtime_ns, found.st_size, found.st_ino)
     except OSError as exc:
-        raise SpecError(f"{what} {given!r} cannot be read: {exc.strerror}", errno=exc.errno) from exc
+        whose = next((f" (from ${name})" for name in BUNDLES if os.environ.get(name) == given), "")
+        raise SpecError(f"{what} {given!r}{whose} cannot be read: {exc.strerror}", errno=exc.errno) from exc
 
 
 @lru_cache(maxsize=CONTEXTS)
