@@ -9,8 +9,9 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any, TypeAlias
 
 from .errors import SpecError
@@ -29,7 +30,7 @@ class Digest:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "algorithm", algorithm(self.algorithm))
-        want = self.new().digest_size
+        want = _size(self.algorithm)
         if want and len(self.value) != want:
             raise SpecError(f"bad {self.algorithm} digest: {len(self.value)} bytes, it has {want}")
         if not self.value:
@@ -114,18 +115,33 @@ def _usable() -> set[str]:
 
 def hasher(named: str) -> Any:
     """A fresh hashlib object for a canonical name; SHAKE's has no length of its own."""
-    short = _SHORT_BLAKE2.fullmatch(named)
-    if short:
-        return getattr(hashlib, short[1])(digest_size=int(short[2]) // 8)
     try:
-        return hashlib.new(named, usedforsecurity=False)
+        return _maker(named)()
     except ValueError as exc:  # listed by OpenSSL, switched off by its policy
         raise SpecError(f"digest algorithm {named!r} is not usable here: {exc}") from exc
 
 
+@cache
+def _maker(named: str) -> Callable[[], Any]:
+    # A constructor of its own takes half the time of hashlib.new, which looks for it each time.
+    short = _SHORT_BLAKE2.fullmatch(named)
+    if short:
+        return partial(getattr(hashlib, short[1]), digest_size=int(short[2]) // 8)
+    own = getattr(hashlib, named, None) if named in hashlib.algorithms_guaranteed else None
+    return (
+        partial(own, usedforsecurity=False) if own is not None else partial(hashlib.new, named, usedforsecurity=False)
+    )
+
+
+@cache
+def _size(named: str) -> int:
+    found: int = hasher(named).digest_size
+    return found
+
+
 def _decoded(named: str, text: str) -> bytes:
     text = text.strip()
-    size = hasher(named).digest_size
+    size = _size(named)
     try:
         if len(text) == 2 * size or (not size and re.fullmatch(r"(?:[0-9a-fA-F]{2})+", text)):
             return bytes.fromhex(text)

@@ -35,26 +35,28 @@ class Stage(Protocol):
         """The hooks of one attempt, by fact."""
 
 
-class Bound:
+_NONE: dict[str, tuple[Hook, ...]] = dict.fromkeys(FACTS, ())
+
+
+class Bound(dict[str, tuple[Hook, ...]]):
     """The hooks of one attempt, one tuple a fact; ``offloaded`` are the chunk hooks that may leave the hub."""
 
-    __slots__ = ("_by_fact", "offloaded")
+    __slots__ = ("offloaded",)
 
     def __init__(self) -> None:
-        self._by_fact: dict[str, tuple[Hook, ...]] = {}
+        super().__init__(_NONE)
         self.offloaded: tuple[Hook, ...] = ()
 
-    def __getitem__(self, fact: str) -> tuple[Hook, ...]:
-        return self._by_fact.get(fact, ())
-
     def _add(self, hooks: Hooks | None, known: Sequence[str], stage: Any, offload: bool = False) -> None:
-        for fact, hook in (hooks or {}).items():
+        if not hooks:
+            return
+        for fact, hook in hooks.items():
             if fact not in known:
                 raise SpecError(f"{stage!r} listens to {fact!r}; there are {', '.join(known)}")
             if offload and fact == "chunk":
                 self.offloaded += (hook,)
             else:
-                self._by_fact[fact] = (*self[fact], hook)
+                self[fact] += (hook,)
 
 
 def bound(stages: Iterable[Any], attempt: Attempt) -> Bound:

@@ -6,9 +6,8 @@ be left half done is done.  Never: who decides to kill.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import gevent
 
@@ -33,34 +32,44 @@ class Expired(gevent.Timeout):  # type: ignore[misc]
         self.error = error
 
 
-@contextmanager
-def deadline(seconds: float | None, error: FetchError) -> Iterator[None]:
-    """Raise ``error`` in this greenlet when the time is over; another's deadline passes through."""
-    timer = Expired(seconds, error)
-    timer.start()
-    try:
-        yield
-    except Expired as late:
-        if late is not timer:
-            raise
-        raise error from None
-    finally:
-        timer.close()
+class deadline:
+    """Raise ``error`` in this greenlet when the time is over; another's deadline passes through.  None: no end."""
+
+    __slots__ = ("_error", "_seconds", "_timer")
+
+    def __init__(self, seconds: float | None, error: FetchError | None) -> None:
+        self._seconds = seconds
+        self._error = error
+        self._timer: Expired | None = None
+
+    def __enter__(self) -> None:
+        if self._seconds is not None and self._error is not None:
+            self._timer = Expired(self._seconds, self._error)
+            self._timer.start()
+
+    def __exit__(self, kind: Any, exc: BaseException | None, traceback: Any) -> None:
+        if self._timer is not None:
+            self._timer.close()
+            if exc is self._timer and self._error is not None:
+                raise self._error from None
 
 
-@contextmanager
-def shielded() -> Iterator[list[BaseException]]:
+class shielded:
     """Around what must not be left half done: the kills that came meanwhile, for whoever stands here to pass on.
 
     Nothing is held back by itself: whoever waits inside for something that goes on without it waits to the end and
     then says ``hold``.  A kill that strikes elsewhere inside is raised as ever.
     """
-    kills: list[BaseException] = []
-    token = _waiting.set(kills)
-    try:
-        yield kills
-    finally:
-        _waiting.reset(token)
+
+    __slots__ = ("_token",)
+
+    def __enter__(self) -> list[BaseException]:
+        kills: list[BaseException] = []
+        self._token = _waiting.set(kills)
+        return kills
+
+    def __exit__(self, *exc: object) -> None:
+        _waiting.reset(self._token)
 
 
 def hold(kill: BaseException) -> bool:

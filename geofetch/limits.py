@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import resource
 from collections import OrderedDict, deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from time import monotonic
 
@@ -54,6 +52,8 @@ class Slots:
         self.total = _cap(total, "max_connections")
         self.per_host = _cap(per_host, "per_host")
         self.parent = parent
+        #: This level and those above it.
+        self.levels: tuple[Slots, ...] = (self,) if parent is None else (self, *parent.levels)
         self.used = 0
         self.used_by: dict[str, int] = {}
 
@@ -67,9 +67,8 @@ class Slots:
         if lender is not None and not lender.left:
             # A hook that fetches: its own download's slot covers the levels that both share.
             return _Loan(self, host, lender, timeout_s)
-        levels = tuple(self._levels())
-        _wait(levels, host, timeout_s)
-        return Slot(self, levels, host)
+        _wait(self.levels, host, timeout_s)
+        return Slot(self, self.levels, host)
 
     def enter(self, host: str, timeout_s: float | None = None) -> Ticket:
         """A place for one connection: under the slot that this greenlet works under, else one of its own (Gate)."""
@@ -77,12 +76,6 @@ class Slots:
         if lender is None or lender.left:
             return self.take(host, timeout_s)
         return lender.connection(self, host, timeout_s)
-
-    def _levels(self) -> Iterator[Slots]:
-        level: Slots | None = self
-        while level is not None:
-            yield level
-            level = level.parent
 
     def _free(self, host: str) -> bool:
         if self.total is not None and self.used >= self.total:
@@ -128,19 +121,18 @@ class Slot:
         _wait(self.levels, host, None)
         self.host, self.left = host, False
 
-    @contextmanager
-    def held(self) -> Iterator[Slot]:
+    def __enter__(self) -> Slot:
         """Work under this slot: the connections opened meanwhile, by hooks too, are its own.  Left at the end."""
-        token = _held.set(self)
-        try:
-            yield self
-        finally:
-            _held.reset(token)
-            self.leave()
+        self._token = _held.set(self)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _held.reset(self._token)
+        self.leave()
 
     def connection(self, slots: Slots, host: str, timeout_s: float | None) -> Ticket:
         """A place for a connection under this slot; caps that the slot does not cover are waited for."""
-        more = tuple(level for level in slots._levels() if level not in self.levels)
+        more = tuple(level for level in slots.levels if level not in self.levels)
         if more:
             _wait(more, host, timeout_s)
         # One connection is the download's own, one more may be a hook's: never more, and never none.
@@ -192,7 +184,7 @@ class _Loan(Slot):
 
     def __init__(self, slots: Slots, host: str, lender: Slot, timeout_s: float | None) -> None:
         self._ticket = lender.connection(slots, host, timeout_s)
-        super().__init__(slots, tuple(slots._levels()), host)
+        super().__init__(slots, slots.levels, host)
 
     def leave(self) -> None:
         if not self.left:
@@ -229,7 +221,7 @@ class _Waiting:
 
 def _wait(levels: tuple[Slots, ...], host: str, timeout_s: float | None) -> None:
     with _lock:
-        if not _waiting.get(host) and all(level._free(host) for level in levels):
+        if not (_waiting and _waiting.get(host)) and _all_free(levels, host):
             for level in levels:
                 level._add(host)
             return
@@ -258,14 +250,22 @@ def _give_back(levels: tuple[Slots, ...], host: str) -> None:
     with _lock:
         for level in levels:
             level._remove(host)
-        _grant_next()
+        if _waiting:
+            _grant_next()
+
+
+def _all_free(levels: tuple[Slots, ...], host: str) -> bool:
+    for level in levels:  # noqa: SIM110 - a generator for every slot of every download takes three times as long
+        if not level._free(host):
+            return False
+    return True
 
 
 def _grant_next() -> bool:
     """Give what became free to the first who can use it; one place, so one taker.  The lock is held."""
     for host, queue in _waiting.items():
         for waiting in queue:
-            if all(level._free(host) for level in waiting.levels):
+            if _all_free(waiting.levels, host):
                 queue.remove(waiting)
                 if queue:
                     _waiting.move_to_end(host)

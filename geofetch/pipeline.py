@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from random import Random
 from time import monotonic
@@ -24,7 +23,7 @@ from .hooks import Bound, bound, watched
 from .lane import Lane
 from .session import Session
 from .spec import Profile, Source, Spec
-from .stream import Patience, host_of, opened
+from .stream import Body, Patience, host_of, opened
 
 __all__ = ["Kit", "Progress", "walk"]
 
@@ -77,7 +76,9 @@ def walk(spec: Spec, kit: Kit, progress: Progress | None = None) -> Outcome:
     began = monotonic()
     observers = Bound()
     passing_on: BaseException | None = None
-    late = DeadlineExceeded(f"not done within {kit.deadline_s} s" if kit.deadline_s is not None else "", spec=spec)
+    late = None
+    if kit.deadline_s is not None:
+        late = DeadlineExceeded(f"not done within {kit.deadline_s} s", spec=spec)
     try:
         with kills.deadline(kit.deadline_s, late):
             observers = _taking_part(watched, kit, spec)
@@ -162,7 +163,7 @@ def _attempted(attempt: Attempt, kit: Kit, progress: Progress) -> Verdict | None
     try:
         with watch as hooks:
             _tell(hooks, "started")
-            with kit.slots.take(host_of(attempt.source.url)).held() as slot:
+            with kit.slots.take(host_of(attempt.source.origin)) as slot:
                 _streamed(attempt, kit, hooks, slot)
             _kept(attempt, hooks, progress)
     except FetchError as exc:
@@ -176,35 +177,40 @@ def _streamed(attempt: Attempt, kit: Kit, hooks: Bound, slot: limits.Slot) -> No
     assert source is not None
     session = kit.sessions(attempt.spec.profile_of(source))
     limits.turn()
-    with ExitStack() as stack:
-        body = stack.enter_context(opened(session, source, kit.patience, decode=kit.decode, moved=slot.move))
+    with opened(session, source, kit.patience, decode=kit.decode, moved=slot.move) as body:
         limits.turn()
         attempt.head = body.head
         _ask(hooks, "headers", body.head)
-        lane = _lane(hooks, kit, body.head.length)
-        if lane is not None:
-            stack.callback(lane.stop)
-        inline = hooks["chunk"] if lane is not None else (*hooks["chunk"], *hooks.offloaded)
-        size = 0
         try:
-            for chunk in body:
-                size += len(chunk)
-                view = memoryview(chunk)
-                for hook in inline:
-                    _refusing(hook, view)
-                if lane is not None:
-                    _refusing(lane.put, chunk)
-                elif kit.lane_from is not None and size >= kit.lane_from and hooks.offloaded:
-                    # It told no length and grows: what was hashed and written so far stays, the rest goes elsewhere.
-                    lane, inline = Lane(hooks.offloaded), hooks["chunk"]
-                    stack.callback(lane.stop)
+            attempt.size = _passed_on(body, hooks, kit)
         finally:
             attempt.received_bytes = body.received
-        if lane is not None:
-            _refusing(lane.finish)
-        attempt.size = size
         attempt.verified = "framing" if body.head.framed else "nothing"
         _ask(hooks, "received")
+
+
+def _passed_on(body: Body, hooks: Bound, kit: Kit) -> int:
+    """Every chunk to everybody who takes part, until they are through with it; how many bytes it were."""
+    lane = _lane(hooks, kit, body.head.length)
+    inline = hooks["chunk"] if lane is not None else (*hooks["chunk"], *hooks.offloaded)
+    size = 0
+    try:
+        for chunk in body:
+            size += len(chunk)
+            view = memoryview(chunk)
+            for hook in inline:
+                _refusing(hook, view)
+            if lane is not None:
+                _refusing(lane.put, chunk)
+            elif kit.lane_from is not None and size >= kit.lane_from and hooks.offloaded:
+                # It told no length and grows: what was hashed and written so far stays, the rest goes elsewhere.
+                lane, inline = Lane(hooks.offloaded), hooks["chunk"]
+        if lane is not None:
+            _refusing(lane.finish)
+    finally:
+        if lane is not None:
+            lane.stop()
+    return size
 
 
 def _kept(attempt: Attempt, hooks: Bound, progress: Progress) -> None:

@@ -159,9 +159,11 @@ class Source:
     weight: int = 1
     profile: Profile | str | None = None
     secret_query: bool = False
+    _origin: tuple[str, str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         checked_url(self.url)
+        object.__setattr__(self, "_origin", origin(self.url))
         for name in ("priority", "weight"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 0:
@@ -195,7 +197,7 @@ class Source:
     @property
     def origin(self) -> tuple[str, str, int]:
         """Scheme, host, port."""
-        return origin(self.url)
+        return self._origin
 
     def __str__(self) -> str:
         return self.shown
@@ -288,7 +290,7 @@ def _rebuilt(fields: dict[str, Any]) -> Spec:
 
 
 def _fields(given: Mapping[str, Any], kind: type, what: str, extra: Iterable[str] = ()) -> dict[str, Any]:
-    known = {*kind.__slots__, *extra}  # type: ignore[attr-defined]
+    known = {*(name for name in kind.__slots__ if name[0] != "_"), *extra}  # type: ignore[attr-defined]
     odd = [str(name) for name in given if name not in known]
     if odd:
         raise SpecError(f"a {what} has no {', '.join(odd)}; it has {', '.join(sorted(known))}")

@@ -119,18 +119,17 @@ def _followed(session: Session, source: Source, patience: Patience, moved: Calla
             return response
         # Closed, not drained: its body may have no end.
         response.close()
-        if asking is session and origin(target) != origin(source.url):
+        if asking is session and origin(target) != source.origin:
             asking = session.bare()
         if moved is not None:
-            moved(host_of(target))
+            moved(host_of(origin(target)))
         url = target
     raise RedirectLoop(f"more than {session.max_redirects} redirects", source=source)
 
 
-def host_of(url: str) -> str:
+def host_of(origin: tuple[str, str, int]) -> str:
     """Host and port as caps count them."""
-    _, host, port = origin(url)
-    return f"{host}:{port}"
+    return f"{origin[1]}:{origin[2]}"
 
 
 def _asked(session: Session, url: str, patience: Patience) -> Response:

@@ -127,15 +127,19 @@ def announced(headers: Mapping[str, str]) -> list[Digest]:
     """
     found: dict[str, Digest] = {}
     for field in ("repr-digest", "content-digest"):
-        for member in headers.get(field, "").split(","):
+        for member in _members(headers.get(field)):
             match = _MEMBER.fullmatch(member.strip())
             if match:
                 _add(found, match[1], match[2])
-    for member in headers.get("digest", "").split(","):
+    for member in _members(headers.get("digest")):
         named, _, value = member.strip().partition("=")
         _add(found, named.lower(), value)
-    _add(found, "md5", headers.get("content-md5", "").strip())
+    _add(found, "md5", (headers.get("content-md5") or "").strip())
     return list(found.values())
+
+
+def _members(told: str | None) -> list[str]:
+    return told.split(",") if told else []
 
 
 def _add(found: dict[str, Digest], named: str, text: str) -> None:

@@ -21,7 +21,7 @@ def test_no_cap_is_passed_whatever_is_killed() -> None:
     most: Counter[str] = Counter()
 
     def work(slots: Slots, host: str) -> None:
-        with slots.take(host).held():
+        with slots.take(host):
             most["root"] = max(most["root"], root.used)
             most["narrow"] = max(most["narrow"], narrow.used)
             most["host"] = max(most["host"], *narrow.used_by.values(), 0)
@@ -62,9 +62,9 @@ def test_waiting_ends_in_time_and_takes_nothing() -> None:
 
 def test_a_hook_borrows_its_own_downloads_slot() -> None:
     slots = Slots(1)
-    with gevent.Timeout(5), slots.take("a").held():
+    with gevent.Timeout(5), slots.take("a"):
         own = slots.enter("a")
-        with slots.take("b").held(), slots.narrowed(5).take("c").held():
+        with slots.take("b"), slots.narrowed(5).take("c"):
             assert slots.used == 1
         own.leave()
     assert slots.used == 0
@@ -76,13 +76,13 @@ def test_a_slot_lends_itself_to_one_hook_at_a_time() -> None:
 
     def fetches() -> None:
         nonlocal running, most
-        with slots.take("b").held():
+        with slots.take("b"):
             running += 1
             most = max(most, running)
             gevent.sleep(0)
             running -= 1
 
-    with gevent.Timeout(5), slots.take("a").held():
+    with gevent.Timeout(5), slots.take("a"):
         own = slots.enter("a")
         hooks = [gevent.Greenlet(fetches) for _ in range(5)]
         for hook in hooks:
