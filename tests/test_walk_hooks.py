@@ -93,7 +93,7 @@ def test_a_hook_that_answers_next_spares_a_source_its_retries(mirror: Mirror) ->
     assert [attempt.source for attempt in outcome.attempts] == [cut, good]
 
 
-@pytest.mark.parametrize("junk", [True, "AGAIN", 1, object(), [Verdict.AGAIN]], ids=repr)
+@pytest.mark.parametrize("junk", [True, "AGAIN", 1, object(), [Verdict.AGAIN]], ids=lambda junk: type(junk).__name__)
 def test_what_is_no_verdict_is_no_answer(mirror: Mirror, junk: Any) -> None:
     source = mirror.serves(status=404)
     with pooled(stages=[Mending(junk)]) as pool:
