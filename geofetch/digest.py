@@ -18,6 +18,9 @@ from .errors import SpecError
 
 __all__ = ["Digest", "DigestLike", "algorithm", "digests", "hasher"]
 
+#: Bytes that a value has at least: SHAKE's and shortened BLAKE2's could be one byte, which would "prove" anything.
+SHORTEST = 16
+
 DigestLike: TypeAlias = "str | Digest | Mapping[str, str | bytes] | Iterable[str | Digest]"
 
 
@@ -33,8 +36,8 @@ class Digest:
         want = _size(self.algorithm)
         if want and len(self.value) != want:
             raise SpecError(f"bad {self.algorithm} digest: {len(self.value)} bytes, it has {want}")
-        if not self.value:
-            raise SpecError(f"bad {self.algorithm} digest: empty")
+        if len(self.value) < SHORTEST:
+            raise SpecError(f"bad {self.algorithm} digest: {len(self.value)} bytes prove too little, {SHORTEST} at least")
 
     @classmethod
     def parse(cls, text: str) -> Digest:
