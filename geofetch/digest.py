@@ -37,7 +37,9 @@ class Digest:
         if want and len(self.value) != want:
             raise SpecError(f"bad {self.algorithm} digest: {len(self.value)} bytes, it has {want}")
         if len(self.value) < SHORTEST:
-            raise SpecError(f"bad {self.algorithm} digest: {len(self.value)} bytes prove too little, {SHORTEST} at least")
+            raise SpecError(
+                f"bad {self.algorithm} digest: {len(self.value)} bytes prove too little, {SHORTEST} at least"
+            )
 
     @classmethod
     def parse(cls, text: str) -> Digest:

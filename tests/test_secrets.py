@@ -218,11 +218,6 @@ altered("through a proxy", lambda origins: {"proxies": secret_proxy(origins.prox
 altered("proxy refuses", lambda origins: {"proxies": secret_proxy(origins.refusing().url)})
 altered("proxy wants others", lambda origins: {"proxies": secret_proxy(origins.proxy(auth=("a", "b")).url)})
 altered("proxy without a name", lambda origins: {"proxies": secret_proxy("http://nowhere.invalid:1")})
-altered("proxy of no scheme", lambda origins: {"proxies": secret_proxy("ftp://127.0.0.1:1")})
-altered("proxy of no host", lambda origins: {"proxies": secret_proxy("http://")})
-altered("proxy of no port", lambda origins: {"proxies": secret_proxy("http://127.0.0.1:99999")})
-altered("proxy that is no URL", lambda origins: {"proxies": secret_proxy("http://[::1")})
-altered("proxy without a scheme", lambda origins: {"proxies": f"proxyuser:{CANARIES['proxy']}@127.0.0.1:99999"})
 altered("header that cannot be sent", lambda origins: {"headers": {"X-Api-Key": " " + CANARIES["header"]}})
 altered("header in another script", lambda origins: {"headers": {"X-Api-Key": CANARIES["header"] + "ł"}})
 altered("auth in another script", lambda origins: {"auth": ("user", CANARIES["auth"] + "ł")})
@@ -351,6 +346,22 @@ def test_no_secret_is_told_of_a_download(
     assert leaks(told) == []
     assert "127.0.0.1" in told or outcome.state == "failed"  # the ears are open
     assert spec.source.shown in told
+
+
+def _bad_proxies() -> list[str]:
+    wrong = ["ftp://127.0.0.1:1", "http://", "http://127.0.0.1:99999", "http://[::1"]
+    return [*map(secret_proxy, wrong), f"proxyuser:{CANARIES['proxy']}@127.0.0.1:99999"]
+
+
+@pytest.mark.parametrize("proxy", _bad_proxies())
+def test_a_proxy_that_cannot_be_is_refused_without_its_password(mirror: Mirror, proxy: str) -> None:
+    url = mirror.serves(FILE).url
+    session = Session()
+    session.proxies = {"all": proxy}
+    for refused in (lambda: Profile(proxies=proxy), lambda: geofetch.fetch(url, session=session, retries=0)):
+        with pytest.raises(SpecError) as caught:
+            refused()
+        assert leaks("".join(traceback.format_exception(caught.value))) == []
 
 
 def test_the_secrets_were_used(

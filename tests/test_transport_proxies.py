@@ -196,9 +196,13 @@ def test_a_proxy_that_dies_in_the_body(origins: Origins, ca: Authority, server: 
 @pytest.mark.parametrize("proxy", ["http://", "http://:3128", "ftp://127.0.0.1:3128", "http://[::1", "http://h:99999"])
 def test_a_proxy_that_is_no_url(server: Mirror, proxy: str) -> None:
     file = server.serves(b"x")
-    refused(SpecError, file.url, session_of(proxies=proxy))
+    with pytest.raises(SpecError, match="a proxy is a URL"):
+        session_of(proxies=proxy)
+    session = Session()
+    session.proxies = {"all": proxy}
+    refused(SpecError, file.url, session)
     with pytest.raises((requests.RequestException, ValueError)):
-        session_of(proxies=proxy).get(file.url)
+        session.get(file.url)
     assert server.accepted == 0
 
 
