@@ -14,7 +14,7 @@ import pytest
 from gevent.threadpool import ThreadPool
 
 from geofetch.errors import StoreError
-from geofetch.store import FileStore
+from geofetch.store import FileStore, group, syncing
 from geofetch.store.filepart import FilePart
 
 from .store_conformance import HEAD, attempt, descriptors, digests_of, put, written
@@ -121,6 +121,97 @@ def test_files_that_are_published_together_share_the_sync_of_their_folder(
     gevent.joinall([gevent.spawn(put, store, b"%d" % number, f"{number}") for number in range(20)], raise_error=True)
     assert [path for what, path in disk.seen if what == "sync" and ".part-" not in path] == [str(root)]
     assert sorted(store.keys()) == sorted(["first", *map(str, range(20))])
+
+
+@pytest.fixture
+def together(disk: _Disk, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files by whose descriptor a whole file system was synced, wherever these tests run."""
+    asked: list[str] = []
+
+    def syncfs(fd: int) -> None:
+        asked.append(os.readlink(f"/proc/self/fd/{fd}"))
+        disk.seen.append(("syncfs", ""))
+
+    monkeypatch.setattr(syncing, "together", lambda device: True)
+    monkeypatch.setattr(syncing, "syncfs", syncfs)
+    return asked
+
+
+def _published(store: FileStore, parts: list[FilePart]) -> list[Any]:
+    return [job.get() for job in [gevent.spawn(_tried, part) for part in parts]]
+
+
+def _many(store: FileStore, count: int = 20) -> list[FilePart]:
+    return [written(store, b"%d" % number, f"{number}") for number in range(count)]
+
+
+def test_many_files_are_synced_by_one_call_before_any_has_its_name(
+    store: FileStore, root: Path, disk: _Disk, together: list[str]
+) -> None:
+    parts = _many(store)
+    _published(store, parts[::-1])
+    # The descriptor that was opened first: what failed before another one was opened, that one would not tell.
+    assert together == [parts[0].path]
+    steps = [what for what, path in disk.seen if what != "sync" or ".part-" in path]
+    assert steps == ["syncfs", *["rename"] * 20]
+    assert all((root / f"{number}").read_bytes() == b"%d" % number for number in range(20))
+
+
+def test_where_one_call_is_not_to_be_trusted_each_file_is_synced(
+    store: FileStore, disk: _Disk, together: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(syncing, "together", lambda device: False)
+    parts = _many(store)
+    _published(store, parts)
+    assert together == []
+    assert {path for what, path in disk.seen if what == "sync"} >= {part.path for part in parts}
+
+
+def test_when_one_call_fails_the_file_whose_fault_it_was_is_found(
+    store: FileStore, root: Path, disk: _Disk, monkeypatch: pytest.MonkeyPatch, together: list[str]
+) -> None:
+    def failing(fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(syncing, "syncfs", failing)
+    parts = _many(store)
+    disk.refuse = lambda path: path == parts[7].path
+    results = _published(store, parts)
+    assert [number for number, result in enumerate(results) if isinstance(result, StoreError)] == [7]
+    parts[7].discard()
+    assert sorted(path.name for path in root.iterdir()) == sorted([".geofetch", *(f"{n}" for n in range(20) if n != 7)])
+
+
+def test_a_call_that_had_much_of_others_to_write_is_not_made_again_soon(
+    store: FileStore, together: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group, "SLOW_S", 0.0)
+    monkeypatch.setattr(group, "ONE_BY_ONE", 2)
+    for _ in range(4):
+        _published(store, _many(store))
+    assert len(together) == 2  # the first and, two groups later, the fourth
+
+
+def test_files_of_another_file_system_are_synced_by_themselves(
+    store: FileStore, disk: _Disk, together: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = _many(store)
+    monkeypatch.setattr(FilePart, "device", property(lambda part: 1 if part is parts[3] else 2))
+    _published(store, parts)
+    assert len(together) == 1
+    assert [path for what, path in disk.seen if what == "sync" and ".part-" in path] == [parts[3].path]
+
+
+def test_a_real_file_system_is_synced_and_known_by_its_type(root: Path, tmp_path: Path) -> None:
+    assert not syncing.together(os.stat("/proc").st_dev)
+    assert syncing._file_system(os.stat("/proc").st_dev) == "proc"
+    with open(tmp_path / "a", "wb") as file:
+        file.write(b"x")
+        file.flush()
+        syncing.syncfs(file.fileno())
+    with pytest.raises(OSError, match="Bad file descriptor") as caught:
+        syncing.syncfs(10**6)
+    assert caught.value.errno == errno.EBADF
 
 
 def test_a_sync_that_fails_is_not_tried_again_and_nothing_is_published(

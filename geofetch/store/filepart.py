@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Mapping
+from itertools import count
 from typing import Any, TypeAlias
 
 from ..digest import Digest
 from ..errors import StoreError
 from ..events import Kept
+from . import syncing
 from .part import OrderedPart
 from .refusal import refused
 from .running import locked, part_prefix, token
@@ -23,6 +25,8 @@ from .tree import refuse_taken
 __all__ = ["FilePart", "Publisher"]
 
 Publisher: TypeAlias = Callable[["FilePart", Mapping[str, Digest]], tuple[Any, Kept | None]]
+
+_numbers = count()
 
 FLAGS = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 COMPARED_BYTES = 1 << 18
@@ -34,7 +38,7 @@ class FilePart(OrderedPart):
     Raises FileNotFoundError if the folder is not there, StoreError for whatever else the system refuses.
     """
 
-    __slots__ = ("_fd", "_identity", "_live", "_mtime_ns", "_pid", "_publisher", "folder", "path", "size")
+    __slots__ = ("_fd", "_identity", "_live", "_mtime_ns", "_pid", "_publisher", "folder", "number", "path", "size")
 
     def __init__(self, folder: str, name: str, live: dict[str, None], publisher: Publisher) -> None:
         super().__init__()
@@ -44,6 +48,8 @@ class FilePart(OrderedPart):
         self._publisher = publisher
         self._pid = os.getpid()
         self.path, self._fd, seen = _opened(folder, name)
+        #: The later it was opened, the higher.
+        self.number = next(_numbers)
         self._identity = (seen.st_dev, seen.st_ino)
         self._mtime_ns = seen.st_mtime_ns
         live[self.path] = None
@@ -94,6 +100,15 @@ class FilePart(OrderedPart):
             os.fsync(self._fd)
         except OSError as exc:
             raise refused(exc, f"syncing {self.path}") from exc
+
+    @property
+    def device(self) -> int:
+        """Where its bytes lie."""
+        return self._identity[0]
+
+    def sync_all(self) -> None:
+        """Bring everything on its file system to the disk.  Blocks.  OSError if any write there failed since then."""
+        syncing.syncfs(self._fd)
 
     def land(self, final: str) -> os.stat_result:
         """Give it its name, in place of a file or a symbolic link that has it; what the system says of it."""

@@ -2,6 +2,7 @@
 
 In: parts that are whole.  Out: files that outlive a cut of power, under their names.  What is asked for while one group
 is on its way to the disk forms the next: one sync of a folder serves all files of a group in it.
+Where the file system allows it, one call syncs all files of a group (syncing.py); else each has its own.
 The order is: write, sync the file, rename, sync the folder and each new one above it.  A rename whose file was not
 synced first leaves an empty file under the final name after a cut (measured on ext4).
 Never: a second sync of a file that failed to sync; on the hub nothing but waiting.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from time import monotonic
 from typing import TypeVar
 
 import gevent
@@ -18,7 +20,7 @@ from gevent.event import Event
 
 from ..errors import StoreError
 from ..kills import hold
-from . import native
+from . import native, syncing
 from .filepart import FilePart
 from .layouts import Placed
 from .refusal import refused
@@ -27,7 +29,12 @@ from .tree import Tree
 __all__ = ["Group"]
 
 #: Files of one group at most: so that the first of them does not wait for a thousand others.
-MOST = 64
+MOST = 128
+#: Files from which one call for the whole file system takes less than one for each.
+ENOUGH = 8
+#: Seconds after which such a call has written much that was not ours, and for how many groups it is not tried again.
+SLOW_S = 0.5
+ONE_BY_ONE = 32
 
 T = TypeVar("T")
 
@@ -53,6 +60,8 @@ class Group:
         self._tree = tree
         self._waiting: list[_Job] = []
         self._runner: gevent.Greenlet | None = None
+        #: Groups whose files are synced each by itself before one call for all is tried again.
+        self._one_by_one = 0
 
     def publish(self, part: FilePart, place: Callable[[], Placed]) -> Placed:
         """What ``place`` gives, once it will outlive a cut of power.
@@ -92,9 +101,20 @@ class Group:
             left, self._waiting = self._waiting, []  # only if this greenlet itself was killed
             _end(left)
 
+    def _sync_parts(self, group: list[_Job]) -> None:
+        left = group
+        if self._one_by_one:
+            self._one_by_one -= 1
+        elif len(group) >= ENOUGH:
+            began = monotonic()
+            left = native.settle(_synced_together, group)
+            if monotonic() - began > SLOW_S:
+                self._one_by_one = ONE_BY_ONE
+        native.settle_all(_sync_files, _shares(left))
+
     def _bring(self, group: list[_Job]) -> None:
         try:
-            native.settle_all(_sync_files, _shares(group))
+            self._sync_parts(group)
             native.settle(_place_files, group)
             chains = {path: self._tree.unsynced(path) for job in group if job.placed for path in job.placed.touched}
             failed = self._sync_paths(sorted({path for chain in chains.values() for path in chain}))
@@ -121,6 +141,23 @@ class Group:
 
 def _shares(what: list[T]) -> list[tuple[list[T]]]:
     return [(what[start :: native.THREADS],) for start in range(min(native.THREADS, len(what)))]
+
+
+def _synced_together(jobs: list[_Job]) -> list[_Job]:
+    """Sync as many of them as one call can; those that are left, or all where it says that something failed."""
+    live = [job for job in jobs if not job.given_up]
+    devices = {job.part.device for job in live}
+    for device in devices:
+        there = [job for job in live if job.part.device == device]
+        if len(there) < ENOUGH or not syncing.together(device):
+            continue
+        try:
+            # A descriptor hears of what failed since it was opened: the oldest one's time covers all of them.
+            min(there, key=lambda job: job.part.number).part.sync_all()
+        except OSError:
+            continue  # whose bytes it were, or whether it were ours at all, each file's own sync tells
+        live = [job for job in live if job.part.device != device]
+    return live
 
 
 def _sync_files(jobs: list[_Job]) -> None:
