@@ -9,16 +9,20 @@ client certificate) never crosses an origin; what the session says of trust is s
 
 from __future__ import annotations
 
+import sys
+from datetime import timedelta
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urljoin
 
 import requests
-from requests import PreparedRequest, Response
+import requests.sessions
+from requests import PreparedRequest, Request, Response, adapters
 from requests.auth import AuthBase
 from requests.exceptions import InvalidHeader
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, check_header_validity
 
+from . import lean
 from .errors import RedirectRefused, SpecError
 from .names import origin
 from .spec import Gate, Profile
@@ -31,6 +35,9 @@ OWN_REDIRECTS = "geofetch_own_redirects"
 
 #: Where a PreparedRequest keeps what its profile's auth brought.
 BROUGHT = "geofetch_brought"
+
+#: requests' own, which name what they only import as well.
+sessions: Any = requests.sessions
 
 _gate: Gate = OpenGate()
 
@@ -79,6 +86,8 @@ class Session(requests.Session):
         "caps",
     ]
 
+    _template: lean.Template | None = None
+
     def __init__(
         self,
         profile: Profile | None = None,
@@ -122,10 +131,22 @@ class Session(requests.Session):
         if profile.proxies is not None:
             self.proxies = profile.proxy_map or {}
 
+    def prepare_request(self, request: Request) -> PreparedRequest:
+        """requests' own; what session and environment say is not worked out anew for each request."""
+        above, found = super().prepare_request, None
+        if lean.is_of(above, REQUESTS):
+            self._template = lean.Template.of(self.headers, self._template)
+            found = lean.prepared(self, self._template, request)
+        return above(request) if found is None else found
+
     def merge_environment_settings(self, url: str, proxies: Any, stream: Any, verify: Any, cert: Any) -> dict[str, Any]:
         """requests' own, except that the environment counts only where the profile and the session leave it open."""
         told = dict(proxies or {})
-        settings = super().merge_environment_settings(url, dict(told), stream, verify, cert)
+        above, settings = super().merge_environment_settings, None
+        if lean.is_of(above, REQUESTS):
+            settings = lean.settings(self, url, dict(told), stream, verify, cert)
+        if settings is None:
+            settings = above(url, dict(told), stream, verify, cert)
         profile = self.profile
         if verify is None or verify is True:
             if profile is not None and profile.ca is not None:
@@ -145,14 +166,77 @@ class Session(requests.Session):
             # Left out, requests would put the environment's before "all", which is how a profile names them.
             kwargs.setdefault("proxies", self.proxies)
         with closing_on_error():
-            return super().send(request, **kwargs)
+            above = super().send
+            adapter = self._own_way(above, request)
+            return above(request, **kwargs) if adapter is None else self._sent(adapter, request, kwargs)
+
+    def _own_way(self, above: Any, request: Any) -> Adapter | None:
+        """Our adapter, where nobody between here and the connection wants to see the request pass."""
+        if not (
+            lean.is_of(above, REQUESTS)
+            and lean.is_of(super().resolve_redirects, REQUESTS)
+            and lean.is_of(super().get_redirect_target, REQUESTS)
+            and lean.is_of(self.get_adapter, REQUESTS)
+            and lean.is_of(self.resolve_redirects, OURS)
+            and lean.is_of(self.get_redirect_target, OURS)
+            and lean.is_of(adapters.HTTPAdapter.send, ADAPTERS)
+            and type(request) is PreparedRequest
+        ):
+            return None
+        adapter = self.get_adapter(request.url or "")
+        return adapter if type(adapter) is Adapter and lean.is_of(adapter.send, OUR_ADAPTER) else None
+
+    def _sent(self, adapter: Adapter, request: PreparedRequest, kwargs: dict[str, Any]) -> Response:
+        """What requests' send does, less what an answer without cookies and redirects has no use for."""
+        kwargs.setdefault("stream", self.stream)
+        kwargs.setdefault("verify", self.verify)
+        kwargs.setdefault("cert", self.cert)
+        if "proxies" not in kwargs:
+            kwargs["proxies"] = lean.proxies_for(request, self.proxies, self.trust_env)
+        follow = kwargs.pop("allow_redirects", True)
+        hooks = request.hooks
+        began = sessions.preferred_clock()
+        found = adapter.send(request, **kwargs)
+        found.elapsed = timedelta(seconds=sessions.preferred_clock() - began)
+        plain = hooks == lean.NO_HOOKS and lean.no_cookies_in(found.raw, self.cookies)
+        found = sessions.dispatch_hook("response", hooks, found, **kwargs)
+        if not plain:
+            for earlier in found.history or ():
+                sessions.extract_cookies_to_jar(self.cookies, earlier.request, earlier.raw)
+            sessions.extract_cookies_to_jar(self.cookies, request, found.raw)
+        if found.is_redirect:
+            found = self._moved(found, request, follow, kwargs)
+        if not kwargs["stream"]:
+            found.content  # noqa: B018 - it is read here, so that the connection is free
+        return found
+
+    def _moved(self, found: Response, request: PreparedRequest, follow: bool, kwargs: dict[str, Any]) -> Response:
+        """The end of a chain of redirects, or this one, which knows the next."""
+        if not follow:
+            for following in self.resolve_redirects(found, request, yield_requests=True, **kwargs):
+                found._next = following
+                break
+            return found
+        history = [found, *self.resolve_redirects(found, request, **kwargs)]
+        found = history.pop()
+        if history:
+            found.history = history
+        return found
 
     def rebuild_proxies(self, prepared_request: PreparedRequest, proxies: dict[str, str] | None) -> dict[str, str]:
         """requests' own; where the profile says which, the environment adds none on the way."""
-        if self.profile is None or self.profile.proxies is None:
-            return super().rebuild_proxies(prepared_request, proxies)
-        prepared_request.headers.pop("Proxy-Authorization", None)
-        return dict(proxies or {})
+        headers = prepared_request.headers
+        if self.profile is not None and self.profile.proxies is not None:
+            headers.pop("Proxy-Authorization", None)
+            return dict(proxies or {})
+        above = super().rebuild_proxies
+        if lean.is_of(above, REQUESTS):
+            found = lean.proxies_for(prepared_request, proxies, self.trust_env)
+            if not found:
+                # Without a proxy there is nobody to be told who we are.
+                headers.pop("Proxy-Authorization", None)
+                return found
+        return above(prepared_request, proxies)
 
     def get_redirect_target(self, resp: Response) -> str | None:
         """Where a response redirects to; RedirectRefused where that is not http or https."""
@@ -226,6 +310,11 @@ class Session(requests.Session):
         found.trust_env = self.trust_env
         found.max_redirects = self.max_redirects
         return found
+
+
+#: Where methods are written that may be passed by.
+REQUESTS, ADAPTERS, OURS = vars(sessions), vars(adapters), globals()
+OUR_ADAPTER = vars(sys.modules[Adapter.__module__])
 
 
 def _check_header(name: str, value: str) -> None:
