@@ -39,8 +39,9 @@ PASS_S = 0.02
 DESCRIPTOR_SHARE = 3
 
 _lock = Lock()
-#: Who waits, by host, in the order of coming; the host that was served goes to the end.
-_waiting: OrderedDict[str, deque[_Waiting]] = OrderedDict()
+#: Who waits, by host and caps, in the order of coming; those who were served go to the end.  Nobody in it could go: who
+#: can is granted at once.  So who comes need not look at it, and of those who wait for the same one look is enough.
+_waiting: OrderedDict[tuple[str, tuple[Slots, ...]], deque[_Waiting]] = OrderedDict()
 #: The slot that this greenlet works under; a hook that fetches borrows it.
 _held: ContextVar[Slot | None] = ContextVar("geofetch_slot", default=None)
 
@@ -221,23 +222,20 @@ class _Waiting:
 
 def _wait(levels: tuple[Slots, ...], host: str, timeout_s: float | None) -> None:
     with _lock:
-        if not (_waiting and _waiting.get(host)) and _all_free(levels, host):
+        if _all_free(levels, host):
             for level in levels:
                 level._add(host)
             return
         me = _Waiting(levels, host)
-        _waiting.setdefault(host, deque()).append(me)
-        # Those before us may wait for another level; then we need not.
-        _grant_next()
+        _waiting.setdefault((host, levels), deque()).append(me)
     try:
-        if not me.granted:
-            me.wait(timeout_s)
+        me.wait(timeout_s)
     except BaseException:
         with _lock:
             if me.granted:
                 for level in levels:
                     level._remove(host)
-                _grant_next()
+                _grant_all()
             else:
                 _forget(me)
         raise
@@ -250,8 +248,7 @@ def _give_back(levels: tuple[Slots, ...], host: str) -> None:
     with _lock:
         for level in levels:
             level._remove(host)
-        if _waiting:
-            _grant_next()
+        _grant_all()
 
 
 def _all_free(levels: tuple[Slots, ...], host: str) -> bool:
@@ -261,18 +258,22 @@ def _all_free(levels: tuple[Slots, ...], host: str) -> bool:
     return True
 
 
+def _grant_all() -> None:
+    """Give what became free to those who can use it now.  The lock is held."""
+    while _waiting and _grant_next():
+        pass
+
+
 def _grant_next() -> bool:
-    """Give what became free to the first who can use it; one place, so one taker.  The lock is held."""
-    for host, queue in _waiting.items():
-        for waiting in queue:
-            if _all_free(waiting.levels, host):
-                queue.remove(waiting)
-                if queue:
-                    _waiting.move_to_end(host)
-                else:
-                    del _waiting[host]
-                _grant(waiting)
-                return True
+    for (host, levels), queue in _waiting.items():
+        if _all_free(levels, host):
+            waiting = queue.popleft()
+            if queue:
+                _waiting.move_to_end((host, levels))
+            else:
+                del _waiting[host, levels]
+            _grant(waiting)
+            return True
     return False
 
 
@@ -284,11 +285,12 @@ def _grant(waiting: _Waiting) -> None:
 
 
 def _forget(waiting: _Waiting) -> None:
-    queue = _waiting.get(waiting.host)
+    key = waiting.host, waiting.levels
+    queue = _waiting.get(key)
     if queue and waiting in queue:
         queue.remove(waiting)
         if not queue:
-            del _waiting[waiting.host]
+            del _waiting[key]
 
 
 def _cap(value: int | None, name: str) -> int | None:
@@ -322,8 +324,7 @@ def configure(*, max_connections: int | None = None, per_host: int | None = None
             process.total = min(most, descriptors_for_connections())
         if host_most is not None:
             process.per_host = host_most
-        while _grant_next():
-            pass
+        _grant_all()
 
 
 def pause(seconds: float) -> None:
