@@ -302,7 +302,10 @@ def _remembered(response: Response) -> Response:
 
 def _framing(response: Response) -> Framing:
     raw: Any = response.raw
-    message = getattr(getattr(raw, "_original_response", None), "msg", None)
+    original: Any = getattr(raw, "_original_response", None)
+    if hasattr(original, "strict"):
+        original.strict = True  # chunks that requests lets pass (transport/reply.py)
+    message = getattr(original, "msg", None)
     if message is not None and (message.defects or message.get_payload()):
         raise BadResponse("the head holds a line that is no header")
     try:

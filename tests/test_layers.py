@@ -62,6 +62,7 @@ ONLY = {
     "click": {"cli"},
     "urllib3": {"transport", "translate", "monkey", "cli"},
     "http.client": {"transport", "translate"},
+    "httptools": {"transport"},
     "grequests": set(),
     "niquests": set(),
 }

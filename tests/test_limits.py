@@ -28,7 +28,9 @@ def test_no_cap_is_passed_whatever_is_killed() -> None:
             gevent.sleep(0.001)
 
     dice = random.Random(5)
-    jobs = [gevent.spawn(work, dice.choice((narrow, narrow, narrow, wide)), f"h{dice.randint(0, 2)}") for _ in range(300)]
+    jobs = [
+        gevent.spawn(work, dice.choice((narrow, narrow, narrow, wide)), f"h{dice.randint(0, 2)}") for _ in range(300)
+    ]
     for job in dice.sample(jobs, 80):
         gevent.sleep(0)
         job.kill(block=False)

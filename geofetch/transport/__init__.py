@@ -5,9 +5,15 @@ In: requests' prepared requests, Profiles.  Out: requests' Responses.  Never: th
     adapter     requests' side of it: identity, the gate
     pools       the connections of the process, by hub and identity
     connection  one connection: gevent sockets, one connect timeout for all of connecting
+    request     what is asked, in one piece
+    inflow      what arrived and was not read yet
+    head        the head of an answer
+    reply       its body
+    raw         both as urllib3 has them
+    buffers     large buffers for bodies that flow
     resolve     names into addresses without holding up the hub
     tls         one SSLContext for what is the same in content
-    response    where a body ends
+    response    where a body ends; and http.client's parser, for tunnels and for debugging
     file        file:// through the same door
 """
 

@@ -15,12 +15,14 @@ from urllib.parse import urlsplit
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 from requests.exceptions import InvalidProxyURL, InvalidURL
-from requests.utils import prepend_scheme_if_needed, select_proxy
+from requests.structures import CaseInsensitiveDict
+from requests.utils import get_encoding_from_headers, prepend_scheme_if_needed, select_proxy
 from urllib3.util import parse_url
 
 from ..names import origin
 from ..spec import Gate, Profile, Ticket
 from . import pools
+from .raw import Raw
 from .tls import context_of, trust_of
 
 __all__ = ["FOREIGN", "Adapter", "OpenGate", "closing_on_error"]
@@ -135,7 +137,9 @@ class Adapter(HTTPAdapter):
         if parts.scheme == "https":
             kwargs = self._tls(verify, cert, getattr(request, FOREIGN, False))
         proxy = select_proxy(url, proxies)
-        manager = self._manager(proxy, verify) if proxy else pools.shared().straight()
+        if not proxy:
+            return pools.shared().pool(parts.scheme, host, port, kwargs)
+        manager = self._manager(proxy, verify)
         return manager.connection_from_host(host, port, parts.scheme, pool_kwargs=kwargs)
 
     def _tls(self, verify: Any, cert: Any, foreign: bool) -> dict[str, Any]:
@@ -154,6 +158,18 @@ class Adapter(HTTPAdapter):
             trust, _, ca = trust_of(profile, verify)
             context = context_of(trust, None, ca)
         return pools.shared().through(proxy, self.proxy_headers(proxy), trust, context)
+
+    def build_response(self, req: PreparedRequest, resp: Any) -> Response:
+        """requests' own; where no cookie is told, without the cookie jar's look for one."""
+        if not isinstance(resp, Raw) or "set-cookie" in resp.headers or "set-cookie2" in resp.headers:
+            return super().build_response(req, resp)
+        response = Response()
+        response.status_code, response.reason = resp.status, resp.reason  # type: ignore[assignment]
+        response.headers = CaseInsensitiveDict(resp.headers.itermerged())
+        response.encoding = get_encoding_from_headers(response.headers)
+        response.raw, response.url, response.request = resp, req.url, req  # type: ignore[assignment]
+        response.connection = self
+        return response
 
     def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
         ticket = self.gate.enter(_counted(request))

@@ -2,13 +2,16 @@
 
 In: a host, a request.  Out: urllib3 responses over gevent sockets.  Never: which connection serves whom (pools.py),
 what an answer means.
+
+    request   what is asked, in one piece      head    the head of the answer
+    inflow    what arrived                     reply   its body          raw   both as urllib3 has them
 """
 
 from __future__ import annotations
 
 import errno
 import http.client
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,13 +23,25 @@ from urllib3.response import HTTPResponse
 
 from ..spec import Ticket
 from . import resolve
-from .response import Answer
+from .head import Head, head_of, unfolded
+from .inflow import Inflow
+from .raw import Raw, fields_of
+from .reply import Reply
+from .request import composed
+from .response import Answer, Framing, tolerated
 
 __all__ = ["PlainConnection", "TLSConnection"]
 
 
 class _Cooperative(HTTPConnection):
-    """What both kinds of connection add to urllib3's."""
+    """What both kinds of connection add to urllib3's: a way of their own for what is asked and answered every time.
+
+    What is unusual goes urllib3's way: a body from a generator or a file, chunks, headers of bytes, tunnels, and
+    everything while ``http.client.HTTPConnection.debuglevel`` is set, which prints what goes over the wire.
+    """
+
+    #: False: everything goes http.client's way, which is what tests hold ours against.
+    fast = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -36,7 +51,8 @@ class _Cooperative(HTTPConnection):
         self.hub: Any = gevent.get_hub()
         #: Requests that this socket has carried; a fresh one has carried none.
         self.served = 0
-        self._answer: Answer | None = None
+        self._answer: Answer | Reply | None = None
+        self._flow: Inflow | None = None
 
     def _new_conn(self) -> Any:
         timeout = self.timeout if isinstance(self.timeout, int | float) else None
@@ -50,7 +66,7 @@ class _Cooperative(HTTPConnection):
             raise NewConnectionError(self, f"no connection to {self.host}: {exc}") from exc
         sock.settimeout(timeout)
         self.served = 0
-        self._answer = None
+        self._answer = self._flow = None
         return sock
 
     @contextmanager
@@ -69,37 +85,90 @@ class _Cooperative(HTTPConnection):
         self._answer = Answer(*args, **kwargs)
         return self._answer
 
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        """urllib3's own."""
+    def request(
+        self,
+        method: str,
+        url: str,
+        body: Any = None,
+        headers: Mapping[str, Any] | None = None,
+        *,
+        chunked: bool = False,
+        **options: Any,
+    ) -> None:
+        """Send a request: in one piece where it is plain, as urllib3 sends it where it is not."""
         self._answer = None
-        super().request(*args, **kwargs)
+        if self._flow is not None:
+            self._flow.begin()
+        plain = None
+        if self.sock is not None and not chunked and self.ours:
+            plain = composed(method, url, self._host_field(), headers or {}, body)
+        if plain is None:
+            super().request(method, url, body, headers, chunked=chunked, **options)
+            return
+        self.sock.settimeout(self.timeout)
+        self.sock.sendall(plain)
+
+    @property
+    def ours(self) -> bool:
+        """Whether answers are read our way."""
+        return self.fast and not self.debuglevel
+
+    def _host_field(self) -> str:
+        host, port = (self._tunnel_host, self._tunnel_port) if self._tunnel_host else (self.host, self.port)
+        if ":" in host:
+            host = f"[{host}]"
+        return host if port == self.default_port else f"{host}:{port}"
 
     def answered(self, method: str, url: str, preload: bool, decode: bool, enforce: bool) -> HTTPResponse:
         """The response to the request that was sent; as urllib3's getresponse, but it logs no URL."""
         self.sock.settimeout(self.timeout)
         shutdown = getattr(self.sock, "shutdown", None)
-        answer: Any = http.client.HTTPConnection.getresponse(self)
+        answer, head, fields = self._replied(method) if self.ours else self._parsed()
         self.served += 1
-        return HTTPResponse(
-            body=answer,
-            headers=HTTPHeaderDict((name, _clean(value)) for name, value in answer.msg.items()),
-            status=answer.status,
-            version=answer.version,
-            version_string="HTTP/1.0" if answer.version == 10 else "HTTP/1.1",
-            reason=answer.reason,
+        return (Raw if isinstance(answer, Reply) else HTTPResponse)(
+            body=answer,  # type: ignore[arg-type]
+            headers=fields,
+            status=head.status,
+            version=head.version,
+            version_string="HTTP/1.0" if head.version == 10 else "HTTP/1.1",
+            reason=head.reason,
             preload_content=preload,
             decode_content=decode,
-            original_response=answer,
+            original_response=answer,  # type: ignore[arg-type]
             enforce_content_length=enforce,
             request_method=method,
             request_url=url,
             sock_shutdown=shutdown,
         )
 
+    def _replied(self, method: str) -> tuple[Reply, Head, HTTPHeaderDict]:
+        """The answer, read our way."""
+        # What http.client would note when it reads the answer; it refuses the next request otherwise.
+        vars(self)["_HTTPConnection__state"] = "Idle"
+        flow = self._flow
+        if flow is None:
+            flow = self._flow = Inflow(self.sock)
+        head = head_of(flow)
+        fields = fields_of(head.fields)
+        rules = tolerated(method, head.status, fields)
+        if rules.reusable and not _stays_open(head, fields):
+            rules = Framing(rules.kind, rules.length, reusable=False)
+        reply = self._answer = Reply(flow, method, head, rules)
+        return reply, head, fields
+
+    def _parsed(self) -> tuple[Any, Head, HTTPHeaderDict]:
+        """The answer, read http.client's way."""
+        answer: Any = http.client.HTTPConnection.getresponse(self)
+        fields = [(name, unfolded(value)) for name, value in answer.msg.items()]
+        head = Head((answer.version, answer.status, answer.reason), fields, answer.msg)
+        return answer, head, fields_of(fields)
+
     @property
     def heard(self) -> bool:
         """Whether any byte of an answer to the last request came."""
-        return self._answer is not None and self._answer.heard
+        if self._flow is not None and self._flow.heard:
+            return True
+        return isinstance(self._answer, Answer) and self._answer.heard
 
     @property
     def trustworthy(self) -> bool:
@@ -107,6 +176,8 @@ class _Cooperative(HTTPConnection):
         answer = self._answer
         if answer is None:
             return True
+        if isinstance(answer, Reply):
+            return answer.clean
         both = answer.chunked and answer.headers.get("content-length") is not None
         return answer.isclosed() and not answer.surplus and not both
 
@@ -118,6 +189,9 @@ class _Cooperative(HTTPConnection):
 
     def close(self) -> None:
         sock = self.sock
+        flow, self._flow = self._flow, None
+        if flow is not None:
+            flow.drop()
         try:
             super().close()
         except ValueError:
@@ -140,9 +214,14 @@ def _drop(sock: Any) -> None:
     getattr(sock, "_sock", sock).close()
 
 
-def _clean(value: str) -> str:
-    # RFC 9112, 5.2: an obsolete line folding, with the white space around it, counts as a space.
-    return " ".join(part.strip(" \t") for part in value.split("\r\n")) if "\r\n" in value else value
+def _stays_open(head: Head, fields: HTTPHeaderDict) -> bool:
+    """Whether the server keeps the connection open behind this answer, by http.client's rules."""
+    if head.status == 101:
+        return False  # another protocol from here on
+    told = fields.get("connection", "").lower()
+    if head.version == 11:
+        return "close" not in told
+    return "keep-alive" in told + fields.get("proxy-connection", "").lower() or bool(fields.get("keep-alive"))
 
 
 class PlainConnection(_Cooperative):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import queue
 import sys
 from collections import OrderedDict
+from http.client import HTTPException
 from time import monotonic
 from typing import Any
 from weakref import WeakValueDictionary
@@ -20,10 +21,13 @@ import gevent
 from urllib3 import PoolManager, ProxyManager
 from urllib3.connection import BaseSSLError, _wrap_proxy_error
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import MaxRetryError, ReadTimeoutError, SSLError
-from urllib3.util import Timeout
+from urllib3.exceptions import MaxRetryError, ProtocolError, ProxyError, ReadTimeoutError, SSLError
+from urllib3.exceptions import TimeoutError as LateError
+from urllib3.util import Retry, Timeout
 from urllib3.util.connection import is_connection_dropped
 from urllib3.util.ssl_match_hostname import CertificateError
+from urllib3.util.url import _encode_target
+from urllib3.util.util import to_str
 
 from ..hubs import own
 from ..names import shown
@@ -40,6 +44,12 @@ AT_REST = 256
 
 #: Methods that may be sent a second time (RFC 9110, 9.2.2).
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
+
+#: What requests says to urlopen, beside method and URL.
+LEAN = {"body", "headers", "redirect", "assert_same_host", "preload_content", "decode_content", "retries", "timeout"}
+LEAN |= {"chunked"}
+#: What urllib3 counts as a failure of the connection.
+_PASSING = (LateError, HTTPException, OSError, ProtocolError, BaseSSLError, SSLError, CertificateError, ProxyError)
 
 
 class Rest:
@@ -126,11 +136,39 @@ class _SharedPool(HTTPConnectionPool):
 
     def urlopen(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
         try:
+            if not args and kwargs.keys() == LEAN and self._is_lean(url, **kwargs):
+                return self._opened(method, url, **kwargs)
             return super().urlopen(method, url, *args, **kwargs)
         except MaxRetryError as exc:
             reason = exc.reason
         # Its text holds the whole URL, and with it whatever secret the query holds: it goes on not even as a context.
         raise MaxRetryError(self, shown(url), reason) from reason
+
+    def _is_lean(self, url: str, retries: Any, body: Any, **options: Any) -> bool:
+        """Whether a request is asked once, whatever comes, and nobody but the server is asked: requests' own calls."""
+        once = type(retries) is Retry and retries.total == 0 and not retries.status_forcelist
+        others = self.proxy or any(options[name] for name in ("redirect", "assert_same_host", "preload_content"))
+        return once and not others and url.startswith("/") and isinstance(body, bytes | None)
+
+    def _opened(self, method: str, url: str, body: Any, headers: Any, retries: Any, **options: Any) -> Any:
+        """What urllib3's urlopen comes to, without proxies, redirects, retries and bodies that are rewound."""
+        url = to_str(_encode_target(url))
+        timeout, chunked, decode = options["timeout"], options["chunked"], options["decode_content"]
+        conn = self._get_conn()
+        try:
+            return self._make_request(
+                conn, method, url, body, headers, retries, timeout, chunked, conn, False, decode, True
+            )
+        except _PASSING as exc:
+            conn.close()
+            error: Exception = SSLError(exc) if isinstance(exc, BaseSSLError | CertificateError) else exc
+            if isinstance(error, OSError | HTTPException):
+                error = ProtocolError("Connection aborted.", error)
+            retries.increment(method, url, error=error, _pool=self, _stacktrace=exc.__traceback__)
+            raise
+        except BaseException:
+            conn.close()
+            raise
 
     def _make_request(
         self,
@@ -148,7 +186,7 @@ class _SharedPool(HTTPConnectionPool):
         enforce_content_length: bool = True,
     ) -> Any:
         self.num_requests += 1
-        patience = self._get_timeout(timeout)
+        patience = timeout if isinstance(timeout, Timeout) else self._get_timeout(timeout)
         again = conn.served > 0 and not conn.is_closed and method in IDEMPOTENT and isinstance(body, bytes | str | None)
         tunnelled = conn.proxy_is_tunneling
         options = (preload_content, decode_content, enforce_content_length)
@@ -179,8 +217,9 @@ class _SharedPool(HTTPConnectionPool):
         patience: Timeout,
         options: tuple[bool, bool, bool],
     ) -> Any:
-        patience = patience.clone()
-        patience.start_connect()
+        if patience.total is not None:  # else no clock runs
+            patience = patience.clone()
+            patience.start_connect()
         conn.timeout = Timeout.resolve_default_timeout(patience.connect_timeout)
         self._connected(conn)
         preload, decode, enforce = options
@@ -236,6 +275,7 @@ class Shared:
         self.rest = Rest()
         self._hub = gevent.get_hub()
         self._managers: dict[Any, PoolManager] = {None: self._ours(PoolManager(ORIGINS))}
+        self._found: dict[Any, Any] = {}
 
     def _ours(self, manager: Any) -> Any:
         pool_classes = {"http": PlainPool, "https": TLSPool}
@@ -247,6 +287,16 @@ class Shared:
     def straight(self) -> PoolManager:
         """The pools that go to origins themselves."""
         return self._managers[None]
+
+    def pool(self, scheme: str, host: str | None, port: int | None, tls: dict[str, Any]) -> Any:
+        """The pool that goes straight to an origin; urllib3 makes its key anew for each request."""
+        key = scheme, host, port, *tls.values()
+        found = self._found.get(key)
+        if found is None or found.pool is None:
+            if len(self._found) >= ORIGINS:
+                self._found.clear()
+            found = self._found[key] = self.straight().connection_from_host(host, port, scheme, pool_kwargs=tls)
+        return found
 
     def through(self, proxy: str, headers: dict[str, str], trust: Any, context: Any) -> PoolManager:
         """The pools that go through a proxy; its credentials and its TLS are part of their identity."""
@@ -263,6 +313,7 @@ class Shared:
 
     def close(self) -> None:
         """Close every connection at rest."""
+        self._found.clear()
         for conn in self.rest.taken():
             conn.close()
         for manager in self._managers.values():
@@ -275,6 +326,7 @@ class Shared:
 
     def abandon(self) -> None:
         """Close what rests here, from another thread."""
+        self._found.clear()
         for conn in self.rest.taken():
             conn.abandon()
         for manager in self._managers.values():

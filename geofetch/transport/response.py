@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["Answer", "BadFraming", "Framing", "framing"]
+__all__ = ["Answer", "BadFraming", "Framing", "framing", "tolerated"]
 
 #: Interim answers (1xx) read past before a server is given up.
 INTERIM = 16
@@ -67,6 +67,28 @@ def _length(values: list[str]) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 20):
         raise BadFraming(f"Content-Length {text[:40]!r} is no number")
     return int(text)
+
+
+def tolerated(method: str, status: int, headers: Any) -> Framing:
+    """The framing of a response as requests has always read it, where :func:`framing` would refuse.
+
+    ``headers`` is urllib3's HTTPHeaderDict.
+    """
+    lengths, codings = headers.getlist("content-length"), headers.getlist("transfer-encoding")
+    told = [("content-length", value) for value in lengths] + [("transfer-encoding", value) for value in codings]
+    try:
+        return framing(method, status, told)
+    except BadFraming:
+        pass
+    if "chunked" in [coding.strip().lower() for coding in ",".join(codings).split(",")]:
+        return Framing("chunked", reusable=False)
+    try:
+        length = int(lengths[0])
+    except (IndexError, ValueError):
+        length = -1
+    if length < 0:
+        return Framing("close", reusable=False)
+    return Framing("length", length, reusable=not codings)
 
 
 class _Lines:

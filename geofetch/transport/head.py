@@ -1,0 +1,212 @@
+"""The head of an answer: read until its end, with caps, and parsed by llhttp, or by the standard library where that is
+more tolerant.
+
+In: bytes as they arrive.  Out: a Head: version, status, reason, fields in their order.  Never: the body; what a status
+means.
+
+llhttp takes a subset of what the email parser under http.client takes, and what it takes it reads the same way
+(test_fast_heads holds them against each other). It is given a whole head and nothing behind it: fed on, it would parse
+what a server smuggled after the first answer. It has no caps of its own, so they are here.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import re
+from http.client import HTTPMessage
+from typing import Any
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from .inflow import Inflow
+
+__all__ = ["Head", "head_of", "unfolded"]
+
+#: Header lines of a head, the bytes of one line, and of all of it.
+HEADERS = 100
+LINE = 65536
+HEAD = 1 << 20
+#: Interim answers (1xx) read past before a server is given up.
+INTERIM = 16
+
+_END = re.compile(rb"\n\r?\n")
+#: What splits a line for the email parser, or ends a string for somebody else's: a download refuses it.
+_ODD = re.compile(rb"\0|\r(?!\n)")
+
+
+class Head:
+    """The head of an answer."""
+
+    __slots__ = ("_message", "cut", "fields", "reason", "status", "version")
+
+    def __init__(
+        self, status: tuple[int, int, str], fields: list[tuple[str, str]], message: HTTPMessage | None
+    ) -> None:
+        #: 10 or 11, as http.client tells it.
+        self.version, self.status, self.reason = status
+        #: Names and values in their order, as often as they came.
+        self.fields = fields
+        #: Whether the connection ended before the head did; what came of it counts.
+        self.cut = False
+        self._message = message
+
+    @property
+    def message(self) -> HTTPMessage:
+        """As http.client has it: with ``get_all`` for cookies, and what the email parser found wrong."""
+        if self._message is None:
+            self._message = HTTPMessage()
+            for name, value in self.fields:
+                self._message.set_raw(name, value)
+        return self._message
+
+
+def head_of(flow: Inflow) -> Head:
+    """The head of the answer that comes in, behind its interim answers.
+
+    Raises http.client's exceptions: RemoteDisconnected where nothing came, BadStatusLine, LineTooLong, HTTPException.
+    """
+    for _ in range(INTERIM + 1):
+        block, cut = _block(flow)
+        status = status_of(block)
+        if 100 <= status[1] < 200 and status[1] != 101:
+            _check_lines(block)
+            if cut:
+                raise http.client.RemoteDisconnected("Remote end closed connection without response")
+            continue
+        head = _parsed(block, status)
+        head.cut = cut
+        return head
+    raise http.client.BadStatusLine(f"more than {INTERIM} interim answers")
+
+
+def _block(flow: Inflow) -> tuple[bytes, bool]:
+    """The bytes of a head with the empty line at its end; True where the other side ended before that."""
+    if not flow and not flow.more():
+        raise http.client.RemoteDisconnected("Remote end closed connection without response")
+    data = flow.take(HEAD)
+    end = data.find(b"\n\r\n") + 3
+    if end < 3 or data.find(b"\n\n", 0, end) >= 0 or end > HEAD:
+        return _gathered(flow, data)
+    if end < len(data):
+        flow.hold(data, end)
+        return data[:end], False
+    return data, False
+
+
+def _gathered(flow: Inflow, data: bytes) -> tuple[bytes, bool]:
+    """A head that comes in pieces, or whose lines end in LF alone; refused as soon as it goes beyond a cap."""
+    held, searched, caps = bytearray(), 0, _Caps()
+    while True:
+        held += data
+        found = _END.search(held, max(0, searched - 2))
+        if found is not None:
+            if len(held) > found.end():
+                flow.hold(bytes(held[found.end() :]), 0)
+            return bytes(held[: found.end()]), False
+        caps.check(held, searched)
+        searched = len(held)
+        if not flow.more():
+            return bytes(held), True
+        data = flow.take(HEAD)
+
+
+class _Caps:
+    """What is known of a head whose end has not come: how many lines, where the last one begins."""
+
+    def __init__(self) -> None:
+        self._lines = 0
+        self._line = 0
+
+    def check(self, held: bytearray, since: int) -> None:
+        before, more = self._lines, held.count(b"\n", since)
+        if more:
+            self._lines += more
+            self._line = held.rfind(b"\n") + 1
+        if len(held) - self._line > LINE:
+            raise http.client.LineTooLong("header line")
+        if not before and more:
+            status_of(bytes(held[: held.find(b"\n") + 1]))  # of another protocol: no end of a head will come
+        if self._lines > HEADERS + 1:
+            raise http.client.HTTPException(f"got more than {HEADERS} headers")
+        if len(held) > HEAD:
+            raise http.client.HTTPException(f"a head of more than {HEAD} bytes")
+
+
+def status_of(block: bytes) -> tuple[int, int, str]:
+    """Version, status and reason from the first line; what http.client takes, and its exceptions for the rest."""
+    line = block[: block.find(b"\n") + 1] or block
+    if len(line) > LINE:
+        raise http.client.LineTooLong("status line")
+    words = str(line, "latin-1").split(None, 2)
+    if len(words) < 2 or not words[0].startswith("HTTP/"):
+        raise http.client.BadStatusLine(str(line, "latin-1"))
+    try:
+        status = int(words[1])
+    except ValueError:
+        status = 0
+    if not 100 <= status <= 999:
+        raise http.client.BadStatusLine(str(line, "latin-1"))
+    return _version(words[0]), status, words[2].strip() if len(words) > 2 else ""
+
+
+def _version(word: str) -> int:
+    if word == "HTTP/1.1":
+        return 11
+    if word in ("HTTP/1.0", "HTTP/0.9"):
+        return 10
+    if word.startswith("HTTP/1."):
+        return 11
+    raise http.client.UnknownProtocol(word)
+
+
+class _Judge:
+    """What llhttp reports to: nothing, since only its verdict is asked for.
+
+    A callback a header would cost more than splitting the lines; and a name that is looked up and missing is dear too.
+    """
+
+    on_message_begin = on_status = on_header = on_headers_complete = on_body = on_message_complete = None
+    on_chunk_header = on_chunk_complete = None
+
+
+_JUDGE = _Judge()
+
+
+def _parsed(block: bytes, status: tuple[int, int, str]) -> Head:
+    _check_lines(block)
+    # Some releases of llhttp let a folded header pass; split into lines it would be two.
+    if not block.endswith(b"\r\n\r\n") or b"\n " in block or b"\n\t" in block:
+        return _tolerated(block, status)
+    try:
+        HttpResponseParser(_JUDGE).feed_data(block)
+    except (HttpParserError, HttpParserUpgrade):
+        return _tolerated(block, status)
+    fields = []
+    for line in str(block, "latin-1").split("\r\n")[1:-2]:
+        name, _, value = line.partition(":")
+        fields.append((name, value.lstrip(" \t")))
+    return Head(status, fields, None)
+
+
+def _check_lines(block: bytes) -> None:
+    if block.count(b"\n") > HEADERS + 2:
+        raise http.client.HTTPException(f"got more than {HEADERS} headers")
+    if len(block) > LINE and max(map(len, block.split(b"\n"))) >= LINE:
+        raise http.client.LineTooLong("header line")
+
+
+def _tolerated(block: bytes, status: tuple[int, int, str]) -> Head:
+    """What requests takes, as it takes it: folded headers, LF alone, odd names, a line without a colon."""
+    lines = io.BytesIO(block)
+    lines.readline()
+    message: Any = http.client.parse_headers(lines)
+    if _ODD.search(block):
+        message.defects.append(http.client.HTTPException("a NUL, or a CR without LF"))
+    return Head(status, [(name, unfolded(value)) for name, value in message.items()], message)
+
+
+def unfolded(value: str) -> str:
+    """A value in one line."""
+    # RFC 9112, 5.2: an obsolete line folding, with the white space around it, counts as a space.
+    return " ".join(part.strip(" \t") for part in value.split("\r\n")) if "\r\n" in value else value

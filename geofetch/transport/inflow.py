@@ -1,0 +1,173 @@
+"""What arrived on one connection and was not read yet.
+
+In: a connected socket.  Out: bytes in their order, as soon as there are any.  Never: what they mean; a buffer that is
+owned while nothing is there to be read.
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+from time import monotonic
+from typing import Any
+
+import gevent
+import gevent.socket
+
+from .buffers import Buffer, buffers
+
+__all__ = ["Inflow"]
+
+#: Bytes asked for at once where not much is expected: a head, and with it the whole of a small file.
+PIECE = 64 * 1024
+#: Seconds after which whoever finds something there each time lets the others go on.
+TURN_S = 0.01
+
+#: The line before a chunk, as everybody writes it.
+_PLAIN = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
+
+
+class Inflow:
+    """The bytes of one socket, read by one greenlet."""
+
+    __slots__ = ("_at", "_end", "_free", "_held", "_lent", "_plain", "_since", "_sock", "heard")
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+        # The non-blocking socket inside gevent's own: asked directly, it tells that nothing is there, and a buffer need
+        # not be kept while we wait. TLS gives a record at a time (16 KiB), for which no large buffer is of use.
+        self._plain: Any = sock._sock if type(sock) is gevent.socket.socket else None
+        self._free = buffers()
+        self._held: bytes | bytearray = b""
+        self._at = 0
+        self._end = 0
+        self._lent: Buffer | None = None
+        self._since = monotonic()
+        #: Whether anything came since a request was sent.
+        self.heard = False
+
+    def __len__(self) -> int:
+        return self._end - self._at
+
+    def begin(self) -> None:
+        """A request is sent: nothing of its answer was heard yet."""
+        self.heard = False
+        self._since = monotonic()
+
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        found: int = self._sock.fileno()
+        return found
+
+    def more(self, large: bool = False) -> bool:
+        """Wait until something is there to be read; False when the other side has ended.
+
+        Only for when everything that was there has been read.  ``large``: much more is to come.
+        """
+        self.turn()
+        if large and self._plain is not None:
+            return self._borrowed()
+        data = self._sock.recv(PIECE)
+        if not data:
+            return False
+        self.hold(data, 0)
+        self.heard = True
+        return True
+
+    def _borrowed(self) -> bool:
+        while True:
+            buffer = self._free.take()
+            try:
+                count = self._plain.recv_into(buffer.view)
+            except BlockingIOError:
+                count = -1
+            except BaseException:
+                self._free.give(buffer)
+                raise
+            if count > 0:
+                self._lent, self._held, self._at, self._end = buffer, buffer.bytes, 0, count
+                self.heard = True
+                return True
+            self._free.give(buffer)
+            if count == 0:
+                return False
+            self._sock._wait(self._sock._read_event)
+
+    def into(self, view: memoryview) -> int:
+        """Receive into somebody else's buffer; 0 when the other side has ended.  Only for when all was read."""
+        self.turn()
+        count: int = self._sock.recv_into(view)
+        self.heard = self.heard or count > 0
+        return count
+
+    def turn(self) -> None:
+        """Let the others go on, if they have waited long: what has arrived is read without a switch."""
+        now = monotonic()
+        if now - self._since >= TURN_S:
+            gevent.sleep(0)
+            self._since = monotonic()
+
+    def hold(self, data: bytes, at: int) -> None:
+        """Go on with these bytes, of which the first ``at`` were read."""
+        self._held, self._at, self._end = data, at, len(data)
+
+    def take(self, most: int) -> bytes:
+        """So many of the bytes that are there, or all of them."""
+        at, end = self._at, self._end
+        if end - at > most:
+            end = at + most
+        if self._lent is not None:
+            data = self._lent.view[at:end].tobytes()
+        else:
+            data = self._held[at:end]  # type: ignore[assignment]  # bytes: a bytearray is only ever lent
+        self._at = end
+        if end == self._end:
+            self.drop()
+        return data
+
+    def line(self, limit: int, what: str) -> bytes:
+        """A line with its end; without one where the other side ended first.  Raises LineTooLong."""
+        found = b""
+        pieces = bytearray()
+        while self._at < self._end or self.more():
+            cut = self._held.find(b"\n", self._at, self._end)
+            found = self.take((cut + 1 if cut >= 0 else self._end) - self._at)
+            if len(pieces) + len(found) > limit:
+                raise http.client.LineTooLong(what)
+            if cut >= 0:
+                return bytes(pieces + found) if pieces else found
+            pieces += found
+        return bytes(pieces)
+
+    def chunk(self, most: int) -> bytes | None:
+        """The next chunk, if all of it is there with both its lines' ends, and neither empty nor beyond ``most``."""
+        found = _PLAIN.match(self._held, self._at, self._end)
+        if found is None:
+            return None
+        start = found.end()
+        end = start + int(found[1], 16)
+        if end + 2 > self._end or end - start > most or end == start or self._held[end : end + 2] != b"\r\n":
+            return None
+        lent = self._lent
+        data = self._held[start:end] if lent is None else lent.view[start:end].tobytes()
+        self._at = end + 2
+        if self._at == self._end:
+            self.drop()
+        return data  # type: ignore[return-value]  # a bytearray is only ever lent
+
+    def drop(self) -> None:
+        """Forget what is there, and give a lent buffer back."""
+        lent, self._lent = self._lent, None
+        self._held, self._at, self._end = b"", 0, 0
+        if lent is not None:
+            self._free.give(lent)
+
+    def pending(self) -> bool:
+        """Whether something is there that nobody has read; a look without a system call."""
+        if self._end > self._at:
+            return True
+        decrypted = getattr(self._sock, "pending", None) if self._plain is None else None
+        try:
+            return bool(decrypted is not None and decrypted())
+        except (OSError, ValueError):
+            return False

@@ -1,0 +1,149 @@
+"""``Response.raw`` of requests: urllib3's response over a Reply of ours.
+
+In: a Reply.  Out: urllib3.HTTPResponse in all that it promises; bytes as they arrive, decoded if that is wanted.
+Never: a socket.  What of a body arrived before an error is given out first.
+
+urllib3's own way to a byte leads through http.client, a context manager and two buffers; where nothing is to be decoded
+none of them is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+from urllib3._collections import HTTPHeaderDict
+from urllib3.exceptions import IncompleteRead, ResponseNotChunked
+from urllib3.response import HTTPResponse
+
+from .reply import Reply
+
+__all__ = ["Raw", "fields_of"]
+
+
+class Raw(HTTPResponse):
+    """A urllib3 response whose body comes from a Reply."""
+
+    _fp: Any
+
+    def _raw_read(self, amt: int | None = None, *, read1: bool = False) -> bytes:
+        reply: Reply | None = self._fp
+        if reply is None:
+            return None  # type: ignore[return-value]  # as urllib3's
+        if amt is None and reply.closed:
+            return b""
+        try:
+            if read1:
+                data = reply.read1() if amt is None else reply.read1(amt)
+            else:
+                data = reply.read(amt)
+            self._took(len(data), whole=(not data and amt != 0) or (amt is None and not read1))
+        except BaseException as exc:
+            with self._error_catcher():
+                raise exc
+        return data
+
+    def _took(self, count: int, whole: bool) -> None:
+        """So many bytes were read; ``whole``: and no more are to come."""
+        self._fp_bytes_read += count
+        if self.length_remaining is not None:
+            self.length_remaining -= count
+        if whole:
+            self._fp.close()
+            if self.length_remaining and self.enforce_content_length:
+                raise IncompleteRead(self._fp_bytes_read, self.length_remaining)
+        if self._connection is not None and self._fp.closed:
+            self.release_conn()
+
+    def read(self, amt: int | None = None, decode_content: bool | None = None, cache_content: bool = False) -> bytes:
+        """urllib3's; where nothing is to be decoded, without its buffer."""
+        self._init_decoder()
+        if self._decoder is not None:
+            return super().read(amt, decode_content, cache_content)
+        if amt is not None and amt < 0:
+            amt = None
+        data = self._raw_read(amt)
+        if amt is None and cache_content and not self._uncached_read_occurred:
+            self._body = data
+        else:
+            self._uncached_read_occurred = True
+        return data
+
+    def read1(self, amt: int | None = None, decode_content: bool | None = None) -> bytes:
+        """urllib3's; where nothing is to be decoded, without its buffer."""
+        self._init_decoder()
+        wanted = self.decode_content if decode_content is None else decode_content
+        if self._decoder is not None and (wanted or self._has_decoded_content):
+            return super().read1(amt, decode_content)
+        self._uncached_read_occurred = True
+        return self._raw_read(None if amt is not None and amt < 0 else amt, read1=True)
+
+    def readinto1(self, buffer: Any) -> int:
+        """What has arrived of the body as it was sent, nothing decoded, written to a buffer of the caller's; 0 at the
+        end.  Straight from the socket where nothing was read ahead.
+        """
+        self._uncached_read_occurred = True
+        reply: Reply = self._fp
+        try:
+            with memoryview(buffer) as view:
+                count = reply.into(view)
+            self._took(count, whole=not count and len(buffer) > 0)
+        except BaseException as exc:
+            with self._error_catcher():
+                raise exc
+        return count
+
+    def supports_chunked_reads(self) -> bool:
+        return isinstance(self._fp, Reply)
+
+    def read_chunked(self, amt: int | None = None, decode_content: bool | None = None) -> Generator[bytes]:
+        """urllib3's: chunk by chunk, each in pieces of ``amt`` bytes at most."""
+        self._init_decoder()
+        if not self.chunked:
+            raise ResponseNotChunked("Response is not chunked. Header 'transfer-encoding: chunked' is missing.")
+        if amt == 0:
+            return
+        most = None if amt is not None and amt < 0 else amt
+        while True:
+            if self._decoder is not None and self._decoder.has_unconsumed_tail:
+                data = b""
+            else:
+                data = self._chunk(most)
+                if not data:
+                    break
+            data = self._decode(data, decode_content, flush_decoder=False, max_length=most)
+            if data:
+                yield data
+        if decode_content and (data := self._flush_decoder()):
+            yield data
+
+    def _chunk(self, most: int | None) -> bytes:
+        self._uncached_read_occurred = True
+        try:
+            data: bytes = self._fp.chunk(most)
+            self._took(len(data), whole=not data)
+        except BaseException as exc:
+            with self._error_catcher():
+                raise exc
+        return data
+
+
+def fields_of(pairs: list[tuple[str, str]]) -> HTTPHeaderDict:
+    """Header fields as urllib3 has them, doubled ones as often as they came."""
+    found = HTTPHeaderDict()
+    if not _FITS:
+        for name, value in pairs:
+            found.add(name, value)
+        return found
+    kept: dict[str, list[str]] = found._container  # type: ignore[assignment]
+    for name, value in pairs:
+        key = name.lower()
+        if key in kept:
+            kept[key].append(value)
+        else:
+            kept[key] = [name, value]
+    return found
+
+
+#: Whether a HTTPHeaderDict is inside what all of urllib3 2 has; going through its methods costs a fifth of a request.
+_FITS = getattr(HTTPHeaderDict([("A", "b"), ("a", "c")]), "_container", None) == {"a": ["A", "b", "c"]}
