@@ -33,7 +33,8 @@ from .validate import Digests, Size
 __all__ = ["Pool", "fetch"]
 
 log = logging.getLogger("geofetch")
-use_gate(limits.process)
+# Whatever was in use may rest: with fewer places a pool of 1,000 would close and open its connections in turn.
+use_gate(limits.process, limits.descriptors_for_connections())
 
 #: The greatest size and number of retries that can be meant.
 MOST = 1_000_000

@@ -26,7 +26,7 @@ from . import lean
 from .errors import RedirectRefused, SpecError
 from .names import origin
 from .spec import Gate, Profile
-from .transport import FOREIGN, Adapter, FileAdapter, OpenGate, closing_on_error
+from .transport import FOREIGN, Adapter, FileAdapter, OpenGate, closing_on_error, keep
 
 __all__ = ["Session", "delete", "get", "head", "options", "patch", "post", "put", "request", "use_gate"]
 
@@ -42,10 +42,11 @@ sessions: Any = requests.sessions
 _gate: Gate = OpenGate()
 
 
-def use_gate(gate: Gate) -> None:
-    """The gate of every Session made from now on: the top wires the process' limits here."""
+def use_gate(gate: Gate, most: int) -> None:
+    """The gate of every Session made from now on: the top wires the process' limits here.  ``most``: what may rest."""
     global _gate
     _gate = gate
+    keep(most)
 
 
 class _NoAuth(AuthBase):
@@ -100,6 +101,8 @@ class Session(requests.Session):
         if profile is not None and not isinstance(profile, Profile):
             raise SpecError(f"profile is a geofetch.Profile, not {type(profile).__name__}")
         self.profile = profile
+        #: How downloads ask the origins that they have asked before (express.py).
+        self.ways: dict[str, Any] = {}
         self.caps = (max_connections, per_host)
         self.gate = self._narrowed(gate or _gate)
         adapter = Adapter(profile, self.gate)
@@ -113,6 +116,7 @@ class Session(requests.Session):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        self.ways = {}
         self.gate = self._narrowed(_gate)
         for adapter in self.adapters.values():
             if isinstance(adapter, Adapter):
@@ -130,6 +134,11 @@ class Session(requests.Session):
             self.auth = _NoAuth()
         if profile.proxies is not None:
             self.proxies = profile.proxy_map or {}
+
+    @property
+    def has_settled_auth(self) -> bool:
+        """Whether its auth adds nothing to a request, and keeps netrc from adding something."""
+        return type(self.auth) is _NoAuth
 
     def prepare_request(self, request: Request) -> PreparedRequest:
         """requests' own; what session and environment say is not worked out anew for each request."""

@@ -13,15 +13,17 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Any
 from urllib.parse import urljoin
 
 import gevent
-from requests import Request, Response
+from requests import PreparedRequest, Response
 from requests.exceptions import InvalidHeader, InvalidURL
 from requests.structures import CaseInsensitiveDict
 
+from . import express
 from .errors import (
     BadResponse,
     BadStatus,
@@ -37,6 +39,7 @@ from .errors import (
     Undecodable,
 )
 from .events import Head
+from .express import Answer
 from .names import checked_url, origin, shown
 from .session import OWN_REDIRECTS, Session
 from .spec import Source
@@ -101,7 +104,9 @@ def opened(
         response.close()
 
 
-def _followed(session: Session, source: Source, patience: Patience, moved: Callable[[str], None] | None) -> Response:
+def _followed(
+    session: Session, source: Source, patience: Patience, moved: Callable[[str], None] | None
+) -> Response | Answer:
     url, asking = source.url, session
     for _ in range(session.max_redirects + 1):
         try:
@@ -132,31 +137,34 @@ def host_of(origin: tuple[str, str, int]) -> str:
     return f"{origin[1]}:{origin[2]}"
 
 
-def _asked(session: Session, url: str, patience: Patience) -> Response:
-    try:
-        request = session.prepare_request(Request("GET", url, headers={"Accept-Encoding": "identity"}))
-    except (InvalidHeader, UnicodeEncodeError):
-        # Without its cause: it quotes the header, or the password, that cannot be written.
-        raise SpecError("a header or the auth of the session cannot be written in HTTP's Latin-1") from None
-    setattr(request, OWN_REDIRECTS, True)
-    settings = session.merge_environment_settings(request.url or url, {}, True, None, None)
+def _asked(session: Session, url: str, patience: Patience) -> Response | Answer:
     # A timeout of requests is one recv's: a head dripped byte by byte outlives it. The slot is held already, so nothing
     # in here waits for anybody but the source.
-    whole = patience.connect_s + patience.read_s
-    late = Stalled(f"no complete head within {whole:g} s")
-    with gevent.Timeout(whole, late):
-        response = session.send(
-            request, allow_redirects=False, timeout=(patience.connect_s, patience.read_s), **settings
-        )
-    if getattr(getattr(response.raw, "_original_response", None), "cut", False):
+    with _Within(patience.connect_s + patience.read_s, "no complete head"):
+        try:
+            found = express.asked(session, url, patience.connect_s, patience.read_s)
+            request = express.prepared_for(session, url) if found is None else None
+        except (InvalidHeader, UnicodeEncodeError):
+            # Without its cause: it quotes the header, or the password, that cannot be written.
+            raise SpecError("a header or the auth of the session cannot be written in HTTP's Latin-1") from None
+        if request is not None:
+            found = _sent(session, request, url, patience)
+    assert found is not None
+    if not isinstance(found, Answer) and getattr(getattr(found.raw, "_original_response", None), "cut", False):
         # requests takes what came of it for the whole: an empty file, a Location without its end.
-        response.close()
+        found.close()
         raise BadResponse("the connection ended within the head of the answer")
-    return response
+    return found
 
 
-def _target(response: Response, url: str) -> str | None:
-    if response.status_code not in REDIRECTS:
+def _sent(session: Session, request: PreparedRequest, url: str, patience: Patience) -> Response:
+    setattr(request, OWN_REDIRECTS, True)
+    settings = session.merge_environment_settings(request.url or url, {}, True, None, None)
+    return session.send(request, allow_redirects=False, timeout=(patience.connect_s, patience.read_s), **settings)
+
+
+def _target(response: Response | Answer, url: str) -> str | None:
+    if isinstance(response, Answer) or response.status_code not in REDIRECTS:
         return None
     raw: Any = response.raw
     told = set(raw.headers.getlist("location"))
@@ -178,14 +186,37 @@ def _target(response: Response, url: str) -> str | None:
     return target
 
 
+class _Within:
+    """A limit on all that is waited for inside; Stalled when it is over."""
+
+    __slots__ = ("_progress", "_seconds", "_timer", "_what")
+
+    def __init__(self, seconds: float, what: str, progress: Body | None = None) -> None:
+        self._seconds = seconds
+        self._what = what
+        self._progress = progress
+
+    def __enter__(self) -> None:
+        self._timer = gevent.Timeout.start_new(self._seconds)
+
+    def __exit__(self, kind: Any, exc: BaseException | None, traceback: Any) -> None:
+        self._timer.close()
+        if exc is self._timer:
+            so_far = f": {self._progress.so_far()}" if self._progress is not None else ""
+            raise Stalled(f"{self._what} within {self._seconds:g} s{so_far}") from None
+
+
 class Body:
     """An answer that could be the file: its ``head``, then its chunks, once."""
 
-    def __init__(self, source: Source, response: Response, patience: Patience, decode: bool) -> None:
+    def __init__(self, source: Source, response: Response | Answer, patience: Patience, decode: bool) -> None:
         self._source = source
-        self._response = response
         self._patience = patience
-        _check_status(response)
+        if isinstance(response, Answer):
+            self._read: Callable[[int], bytes] = response.read1
+        else:
+            _check_status(response)
+            self._read = partial(response.raw.read1, decode_content=False)
         found = _framing(response)
         encoding = (response.headers.get("content-encoding") or "").strip().lower()
         encoding = "" if encoding == "identity" else encoding
@@ -212,15 +243,14 @@ class Body:
                 self._decoder.finish()
 
     def _raw(self) -> Iterator[bytes]:
-        read = self._response.raw.read1
-        patience = self._patience
+        read, patience = self._read, self._patience
         since = yielded = monotonic()
         before = 0
         while True:
             # A timeout of requests is one recv's: a chunk's head or trailers, dripped byte by byte, outlive it.
-            with gevent.Timeout(patience.read_s, Stalled(f"nothing of the body within {patience.read_s:g} s")):
+            with _Within(patience.read_s, "nothing more of the body", self):
                 # read1 gives what has arrived; iter_content would throw away a chunk's beginning when the peer dies.
-                chunk = read(READ, decode_content=False)
+                chunk = read(READ)
             if not chunk:
                 break
             self.received += len(chunk)
@@ -238,7 +268,7 @@ class Body:
                     )
                 since, before = now, self.received
         if self._length is not None and self.received < self._length:
-            raise Truncated(self.so_far())
+            raise Truncated(f"the body was cut: {self.so_far()}")
 
     def so_far(self) -> str:
         """How much of it came, in words."""
@@ -300,16 +330,20 @@ def _remembered(response: Response) -> Response:
     return found
 
 
-def _framing(response: Response) -> Framing:
-    raw: Any = response.raw
-    original: Any = getattr(raw, "_original_response", None)
-    if hasattr(original, "strict"):
-        original.strict = True  # chunks that requests lets pass (transport/reply.py)
-    message = getattr(original, "msg", None)
-    if message is not None and (message.defects or message.get_payload()):
+def _framing(response: Response | Answer) -> Framing:
+    if isinstance(response, Answer):
+        fields, flawed = response.headers, response.begin()
+    else:
+        raw: Any = response.raw
+        original: Any = getattr(raw, "_original_response", None)
+        if hasattr(original, "strict"):
+            original.strict = True  # chunks that requests lets pass (transport/reply.py)
+        message = getattr(original, "msg", None)
+        fields, flawed = raw.headers, message is not None and bool(message.defects or message.get_payload())
+    if flawed:
         raise BadResponse("the head holds a line that is no header")
     try:
-        return framing("GET", response.status_code, raw.headers.items())
+        return framing("GET", response.status_code, fields.items())
     except BadFraming as exc:
         raise BadResponse(str(exc)) from exc
 

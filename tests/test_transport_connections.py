@@ -20,7 +20,7 @@ from geofetch.errors import BadResponse, Stalled
 from geofetch.session import Session
 from geofetch.spec import Gate, Ticket
 from geofetch.stream import Patience
-from geofetch.transport import OpenGate, pools
+from geofetch.transport import OpenGate, pools, rest
 from tests.origin.scenes import GATE, Scene, raw
 from tests.support.certs import Authority
 from tests.support.mirrors import Mirror, Origins
@@ -438,14 +438,14 @@ def test_one_slot_serves_call_after_call(mirror: Mirror) -> None:
 
 
 def test_connections_at_rest_have_an_end(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pools, "AT_REST", 3)
+    monkeypatch.setattr(rest, "AT_REST", 3)
     file = mirror.plays([OK.but(stall="head")])
     jobs = [gevent.spawn(Session().get, file.url) for _ in range(6)]
     file.arrived(times=6)
     file.release()
     gevent.joinall(jobs, timeout=10, raise_error=True)
     until(lambda: mirror.open == 3, 5, "all but three closed")
-    monkeypatch.setattr(pools, "REST_S", 0.0)
+    monkeypatch.setattr(rest, "REST_S", 0.0)
     assert Session().get(file.url).content == OK.body
     until(lambda: mirror.open <= 1, 5, "those that rested too long closed")
 

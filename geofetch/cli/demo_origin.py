@@ -14,6 +14,7 @@ import sys
 import threading
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 __all__ = ["contents", "name_of", "serve", "sums"]
 
@@ -53,6 +54,11 @@ class _Server(ThreadingHTTPServer):
         self.lock = threading.Lock()
         self.count = count
         self.numbers = {"/" + quote(name_of(number)): number for number in range(count)}
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that is gone is no news; what else may be is printed, as ever."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

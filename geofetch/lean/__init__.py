@@ -12,7 +12,17 @@ it while one of the functions that would be passed by is replaced.
 
 from .environment import proxies_for, settings
 from .headers import Template
-from .prepare import NO_HOOKS, no_cookies_in, prepared
-from .seams import is_of
+from .prepare import NO_HOOKS, no_cookies_in, prepared, written
+from .seams import Seams, is_of
 
-__all__ = ["NO_HOOKS", "Template", "is_of", "no_cookies_in", "prepared", "proxies_for", "settings"]
+__all__ = [
+    "NO_HOOKS",
+    "Seams",
+    "Template",
+    "is_of",
+    "no_cookies_in",
+    "prepared",
+    "proxies_for",
+    "settings",
+    "written",
+]

@@ -130,13 +130,19 @@ def _set_url(found: PreparedRequest, url: Any, params: Any) -> bool:
     return False
 
 
-def _plain(url: str) -> str | None:
-    """The URL as requests writes it, if it changes nothing after the port; None where it may."""
+def written(url: str) -> tuple[str, str] | None:
+    """Scheme, host and port as requests writes them, and the rest; None where it may write that otherwise."""
     found = _WRITTEN.fullmatch(url)
     if found is None or ("/." in url and _DOTS.search(url)):
         return None
     start = _start(found[1])
-    return None if start is None else start + found[2]
+    return None if start is None else (start, found[2])
+
+
+def _plain(url: str) -> str | None:
+    """The URL as requests writes it, if it changes nothing after the port; None where it may."""
+    found = written(url)
+    return None if found is None else found[0] + found[1]
 
 
 @lru_cache(ORIGINS)

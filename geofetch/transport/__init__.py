@@ -17,19 +17,26 @@ In: requests' prepared requests, Profiles.  Out: requests' Responses.  Never: th
     file        file:// through the same door
 """
 
-from .adapter import FOREIGN, Adapter, OpenGate, closing_on_error
+from .adapter import FOREIGN, Adapter, OpenGate, closing_on_error, counted
+from .exchange import Exchange
 from .file import FileAdapter
 from .pools import shared
+from .request import composed
 from .response import BadFraming, Framing, framing
+from .rest import keep
 
 __all__ = [
     "FOREIGN",
     "Adapter",
     "BadFraming",
+    "Exchange",
     "FileAdapter",
     "Framing",
     "OpenGate",
     "closing_on_error",
+    "composed",
+    "counted",
     "framing",
+    "keep",
     "shared",
 ]

@@ -25,7 +25,7 @@ from . import pools
 from .raw import Raw
 from .tls import context_of, trust_of
 
-__all__ = ["FOREIGN", "Adapter", "OpenGate", "closing_on_error"]
+__all__ = ["FOREIGN", "Adapter", "OpenGate", "closing_on_error", "counted"]
 
 #: Set on a PreparedRequest that goes to another origin than its Profile was made for.
 FOREIGN = "geofetch_foreign"
@@ -50,7 +50,7 @@ def closing_on_error() -> Iterator[None]:
         _answers.reset(token)
 
 
-def _counted(request: PreparedRequest) -> str:
+def counted(request: PreparedRequest) -> str:
     """Host and port as caps count them, in one writing."""
     try:
         _, host, port = origin(request.url or "")
@@ -172,7 +172,7 @@ class Adapter(HTTPAdapter):
         return response
 
     def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
-        ticket = self.gate.enter(_counted(request))
+        ticket = self.gate.enter(counted(request))
         try:
             response = super().send(request, *args, **kwargs)
         except BaseException:

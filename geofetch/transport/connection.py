@@ -122,11 +122,24 @@ class _Cooperative(HTTPConnection):
     def answered(self, method: str, url: str, preload: bool, decode: bool, enforce: bool) -> HTTPResponse:
         """The response to the request that was sent; as urllib3's getresponse, but it logs no URL."""
         self.sock.settimeout(self.timeout)
-        shutdown = getattr(self.sock, "shutdown", None)
         answer, head, fields = self._replied(method) if self.ours else self._parsed()
         self.served += 1
+        return self.response(answer, head, fields, method, url, preload, decode, enforce)
+
+    def response(
+        self,
+        answer: Any,
+        head: Head,
+        fields: HTTPHeaderDict,
+        method: str,
+        url: str,
+        preload: bool,
+        decode: bool,
+        enforce: bool,
+    ) -> HTTPResponse:
+        """An answer as urllib3 has it."""
         return (Raw if isinstance(answer, Reply) else HTTPResponse)(
-            body=answer,  # type: ignore[arg-type]
+            body=answer,
             headers=fields,
             status=head.status,
             version=head.version,
@@ -134,12 +147,28 @@ class _Cooperative(HTTPConnection):
             reason=head.reason,
             preload_content=preload,
             decode_content=decode,
-            original_response=answer,  # type: ignore[arg-type]
+            original_response=answer,
             enforce_content_length=enforce,
             request_method=method,
             request_url=url,
-            sock_shutdown=shutdown,
+            sock_shutdown=getattr(self.sock, "shutdown", None),
         )
+
+    def exchanged(self, payload: bytes) -> tuple[Reply, Head, HTTPHeaderDict]:
+        """A GET that is bytes already, sent and answered."""
+        self._answer = None
+        if self._flow is not None:
+            self._flow.heard = False
+        self.sock.settimeout(self.timeout)
+        try:
+            self.sock.sendall(payload)
+        except (BrokenPipeError, ConnectionResetError):
+            # As in pools.py: who answers and closes before all was read is heard; a kept connection has no answer.
+            if self.served:
+                raise
+        answer = self._replied("GET")
+        self.served += 1
+        return answer
 
     def _replied(self, method: str) -> tuple[Reply, Head, HTTPHeaderDict]:
         """The answer, read our way."""

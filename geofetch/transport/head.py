@@ -60,6 +60,11 @@ class Head:
                 self._message.set_raw(name, value)
         return self._message
 
+    @property
+    def flawed(self) -> bool:
+        """Whether something in it is no header; what llhttp read has no such thing."""
+        return self._message is not None and bool(self._message.defects or self._message.get_payload())
+
 
 def head_of(flow: Inflow) -> Head:
     """The head of the answer that comes in, behind its interim answers.

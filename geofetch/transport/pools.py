@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import queue
 import sys
-from collections import OrderedDict
 from http.client import HTTPException
-from time import monotonic
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -31,16 +29,15 @@ from urllib3.util.util import to_str
 
 from ..hubs import own
 from ..names import shown
+from ..spec import Ticket
 from .connection import PlainConnection, TLSConnection, went_stale
+from .exchange import Exchange
+from .rest import Idle, Rest
 
 __all__ = ["Shared", "shared"]
 
 #: Origins whose pools one hub keeps; far more than connections, so that a pool never goes before its connections do.
 ORIGINS = 10_000
-#: Seconds after which a connection that rests is closed rather than trusted to be still open.
-REST_S = 90.0
-#: Connections at rest in one hub, over all origins, at most (the top may set it from what descriptors allow).
-AT_REST = 256
 
 #: Methods that may be sent a second time (RFC 9110, 9.2.2).
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
@@ -50,56 +47,6 @@ LEAN = {"body", "headers", "redirect", "assert_same_host", "preload_content", "d
 LEAN |= {"chunked"}
 #: What urllib3 counts as a failure of the connection.
 _PASSING = (LateError, HTTPException, OSError, ProtocolError, BaseSSLError, SSLError, CertificateError, ProxyError)
-
-
-class Rest:
-    """Connections at rest, over all pools of a hub; the one that rests longest is closed first."""
-
-    def __init__(self) -> None:
-        self._since: OrderedDict[Any, float] = OrderedDict()
-
-    def enter(self, conn: Any) -> None:
-        now = monotonic()
-        self._since[conn] = now
-        while self._since:
-            oldest, since = next(iter(self._since.items()))
-            if len(self._since) <= AT_REST and since > now - REST_S:
-                return
-            del self._since[oldest]
-            oldest.close()
-
-    def leave(self, conn: Any) -> bool:
-        """Whether it rested here until now."""
-        return self._since.pop(conn, None) is not None
-
-    def taken(self) -> list[Any]:
-        """All of them; they rest here no longer."""
-        found = [*self._since]
-        self._since.clear()
-        return found
-
-    def __len__(self) -> int:
-        return len(self._since)
-
-
-class Idle:
-    """The connections of one pool that rest, the latest on top: what urllib3 wants of a queue, without its blocking."""
-
-    def __init__(self, maxsize: int = 0) -> None:
-        self._stack: list[Any] = []
-
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        if item is not None:
-            self._stack.append(item)
-
-    def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        try:
-            return self._stack.pop()
-        except IndexError:
-            raise queue.Empty from None
-
-    def qsize(self) -> int:
-        return len(self._stack)
 
 
 class _SharedPool(HTTPConnectionPool):
@@ -169,6 +116,58 @@ class _SharedPool(HTTPConnectionPool):
         except BaseException:
             conn.close()
             raise
+
+    @property
+    def straight(self) -> bool:
+        """Whether its connections lead to the origin itself, and what is asked is ours to write."""
+        return self.proxy is None
+
+    @property
+    def host_field(self) -> str:
+        """What a request says of its host."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == self.ConnectionCls.default_port else f"{host}:{self.port}"
+
+    def exchanged(self, payload: bytes, ticket: Ticket, connect_s: float, read_s: float, url: str) -> Exchange:
+        """A GET that is bytes already, sent and answered; once more where a kept connection had been closed meanwhile.
+
+        ``ticket`` is left when the connection rests or closes.  Raises as urllib3 does, but for retries.
+        """
+        conn = self._kept()
+        try:
+            conn.ticket = ticket
+            try:
+                return self._exchanged(conn, payload, connect_s, read_s)
+            except Exception as exc:
+                if not (conn.served and went_stale(exc) and not conn.heard):
+                    raise
+                conn.ticket = None
+                conn.close()
+                conn.ticket = ticket
+                return self._exchanged(conn, payload, connect_s, read_s)
+        except TimeoutError as exc:
+            conn.close()
+            raise ReadTimeoutError(self, shown(url), f"no answer within {read_s} s") from exc
+        except BaseException:
+            conn.close()
+            raise
+
+    def _kept(self) -> Any:
+        """A connection that rests, without a look whether it still lives: who asks finds out; else a new one."""
+        hub = gevent.get_hub()
+        while (conn := self.pool.last()) is not None:
+            if self.rest.leave(conn) and conn.hub is hub:
+                return conn
+            conn.close()
+        return self._new_conn()
+
+    def _exchanged(self, conn: Any, payload: bytes, connect_s: float, read_s: float) -> Exchange:
+        self.num_requests += 1
+        if conn.is_closed:
+            conn.timeout = connect_s
+            self._connected(conn)
+        conn.timeout = read_s
+        return Exchange(self, conn, *conn.exchanged(payload))
 
     def _make_request(
         self,

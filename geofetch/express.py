@@ -1,0 +1,198 @@
+"""The express lane of a download: from a URL to a connection, by a request that is made once for its origin.
+
+In: a Session, a URL.  Out: an Answer, which has of a Response what a download looks at; a Response where there is more
+to it; None where requests is to be asked.  Never: another request than requests would send (test_express holds them
+against each other); what an answer means.
+
+Only what needs nothing of requests' machinery comes here: no cookie, no callable auth, no hook, no proxy, no session or
+adapter that somebody has put a hand on.  What a session holds is compared at each request.  What lies outside of the
+process and may have a say (netrc, files of certificates) is looked at again after a second.
+"""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from time import monotonic
+from typing import Any
+
+import requests
+from requests import PreparedRequest, Request, Response
+from requests.adapters import HTTPAdapter
+from requests.cookies import RequestsCookieJar, extract_cookies_to_jar
+from requests.utils import select_proxy
+
+from . import lean
+from .lean.environment import environment
+from .session import Session
+from .transport import Adapter, Exchange, composed, counted
+
+__all__ = ["HEADERS", "Answer", "asked"]
+
+#: What a download asks for besides what its session does: the bytes as they are kept.
+HEADERS = {"Accept-Encoding": "identity"}
+#: Seconds for which what files say is taken for granted.
+SETTLED_S = 1.0
+#: Origins that one session remembers.
+ORIGINS = 1024
+
+_SESSION = (
+    "send get_adapter prepare_request merge_environment_settings resolve_redirects get_redirect_target rebuild_auth"
+)
+_ADAPTER = (
+    "send build_response get_connection_with_tls_context request_url add_headers cert_verify build_connection_pool_key_"
+    "attributes"
+)
+_SEAMS = lean.Seams((requests.Session, _SESSION), (HTTPAdapter, _ADAPTER))
+_ours = ((attrgetter(*_SESSION.split()), Session), (attrgetter(*_ADAPTER.split()), Adapter))
+_OURS = [names(kind) for names, kind in _ours]
+_OWN = frozenset(_SESSION.split()), frozenset(_ADAPTER.split())
+
+
+class Answer:
+    """An answer on its connection, named as a Response's and its raw's are: ``read1`` gives the body as it arrives."""
+
+    __slots__ = ("_exchange", "headers", "url")
+
+    status_code = 200
+
+    def __init__(self, exchange: Exchange, url: str) -> None:
+        self._exchange = exchange
+        self.headers = exchange.fields
+        self.url = url
+
+    @property
+    def reason(self) -> str:
+        return self._exchange.head.reason
+
+    def begin(self) -> bool:
+        """From here on chunks are read as RFC 9112 says; whether the head holds a line that is no header."""
+        self._exchange.reply.strict = True
+        return self._exchange.head.flawed
+
+    def read1(self, most: int) -> bytes:
+        """What has arrived of the body, waiting for the first byte; nothing at its end."""
+        return self._exchange.reply.read1(most)
+
+    def close(self) -> None:
+        """Let the connection go: to rest if the answer was read to its end, for good if not."""
+        self._exchange.close()
+
+
+class _Way:
+    """How one session asks one origin: ``pool`` is None where it has to ask by requests."""
+
+    __slots__ = ("_around", "_said", "_template", "_until", "adapter", "after", "before", "host", "pool")
+
+    def __init__(self, session: Session, url: str) -> None:
+        self._until = monotonic() + SETTLED_S
+        self._around = environment()
+        self._template = lean.Template.of(session.headers, None)
+        self._said = _said(session)
+        self.adapter: Any = None
+        self.pool: Any = None
+        self.host = ""
+        self.before = self.after = b""
+        if self._template is not None and self._around is not None:
+            self._prepare(session, url)
+
+    def _prepare(self, session: Session, url: str) -> None:
+        prepared = prepared_for(session, url)
+        adapter = session.get_adapter(prepared.url or "")
+        settings = session.merge_environment_settings(prepared.url or "", {}, True, None, None)
+        if type(adapter) is not Adapter or not _OWN[1].isdisjoint(vars(adapter)) or not _plain(session, prepared):
+            return
+        proxies = dict(settings["proxies"])
+        if select_proxy(prepared.url or "", proxies) is not None:
+            return
+        pool = adapter.get_connection_with_tls_context(prepared, settings["verify"], proxies, settings["cert"])
+        if not pool.straight:
+            return
+        whole = composed("GET", "/", pool.host_field, prepared.headers, None)
+        if whole is None:
+            return
+        self.before, self.after = whole[:4], whole[5:]
+        self.host, self.adapter, self.pool = counted(prepared), adapter, pool
+
+    def is_of(self, session: Session) -> bool:
+        """Whether it would be made the same way now."""
+        return (
+            monotonic() < self._until
+            and (self.adapter is None or _OWN[1].isdisjoint(vars(self.adapter)))
+            and self._said == _said(session)
+            and environment() is self._around
+            and lean.Template.of(session.headers, self._template) is self._template
+        )
+
+
+def prepared_for(session: Session, url: str) -> PreparedRequest:
+    """The request of a download, prepared."""
+    return session.prepare_request(Request("GET", url, headers=HEADERS))
+
+
+def _said(session: Session) -> tuple[Any, ...]:
+    """All that a session holds and a request is made of, but for its headers."""
+    return (
+        session.auth,
+        dict(session.proxies),
+        session.verify,
+        session.cert,
+        session.trust_env,
+        session.profile,
+        session.gate,
+        [*session.adapters.items()],
+    )
+
+
+def _plain(session: Session, prepared: PreparedRequest) -> bool:
+    """Whether the request is its head and nothing more."""
+    known = session.auth is None or type(session.auth) is tuple or session.has_settled_auth
+    return known and prepared.hooks == lean.NO_HOOKS and prepared.body is None and "Cookie" not in prepared.headers
+
+
+def _is_untouched(session: Session) -> bool:
+    """Whether nobody wants to see requests pass, or has something to add to them."""
+    return (
+        type(session) is Session
+        and not session.params
+        and session.hooks == lean.NO_HOOKS
+        and type(session.cookies) is RequestsCookieJar
+        and not session.cookies._cookies  # type: ignore[attr-defined]
+        and _OWN[0].isdisjoint(vars(session))
+        and [names(kind) for names, kind in _ours] == _OURS
+        and _SEAMS.untouched()
+    )
+
+
+def asked(session: Session, url: str, connect_s: float, read_s: float) -> Answer | Response | None:
+    """The answer to a plain GET; None where requests has to ask.  Raises what a connection and its pool raise."""
+    written = lean.written(url)
+    if written is None or not _is_untouched(session):
+        return None
+    start, target = written
+    ways: dict[str, _Way] = session.ways
+    way = ways.get(start)
+    if way is None or not way.is_of(session):
+        if len(ways) >= ORIGINS:
+            ways.clear()
+        way = ways[start] = _Way(session, url)
+    if way.pool is None:
+        return None
+    payload = way.before + target.encode("ascii") + way.after
+    ticket = way.adapter.gate.enter(way.host)
+    exchange = way.pool.exchanged(payload, ticket, connect_s, read_s, start + target)
+    if exchange.is_plain:
+        return Answer(exchange, start + target)
+    try:
+        return _responded(session, way.adapter, url, exchange)
+    except BaseException:
+        exchange.close()
+        raise
+
+
+def _responded(session: Session, adapter: Adapter, url: str, exchange: Exchange) -> Response:
+    """The answer as requests would have given it."""
+    prepared = prepared_for(session, url)
+    raw = exchange.raw(prepared.path_url)
+    response = adapter.build_response(prepared, raw)
+    extract_cookies_to_jar(session.cookies, prepared, raw)
+    return response
