@@ -24,7 +24,7 @@ from requests.utils import select_proxy
 from . import lean
 from .lean.environment import environment
 from .session import Session
-from .transport import Adapter, Exchange, composed, counted
+from .transport import Adapter, Exchange, composed, counted, shared
 
 __all__ = ["HEADERS", "Answer", "asked"]
 
@@ -81,10 +81,11 @@ class Answer:
 class _Way:
     """How one session asks one origin: ``pool`` is None where it has to ask by requests."""
 
-    __slots__ = ("_around", "_said", "_template", "_until", "adapter", "after", "before", "host", "pool")
+    __slots__ = ("_around", "_said", "_shared", "_template", "_until", "adapter", "after", "before", "host", "pool")
 
     def __init__(self, session: Session, url: str) -> None:
         self._until = monotonic() + SETTLED_S
+        self._shared = shared()
         self._around = environment()
         self._template = lean.Template.of(session.headers, None)
         self._said = _said(session)
@@ -117,7 +118,8 @@ class _Way:
         """Whether it would be made the same way now."""
         return (
             monotonic() < self._until
-            and (self.adapter is None or _OWN[1].isdisjoint(vars(self.adapter)))
+            and shared() is self._shared  # of this native thread and process
+            and (self.pool is None or (not self.pool.is_closed and _OWN[1].isdisjoint(vars(self.adapter))))
             and self._said == _said(session)
             and environment() is self._around
             and lean.Template.of(session.headers, self._template) is self._template
@@ -179,7 +181,11 @@ def asked(session: Session, url: str, connect_s: float, read_s: float) -> Answer
         return None
     payload = way.before + target.encode("ascii") + way.after
     ticket = way.adapter.gate.enter(way.host)
-    exchange = way.pool.exchanged(payload, ticket, connect_s, read_s, start + target)
+    try:
+        exchange = way.pool.exchanged(payload, ticket, connect_s, read_s, start + target)
+    except BaseException:
+        ticket.leave()
+        raise
     if exchange.is_plain:
         return Answer(exchange, start + target)
     try:

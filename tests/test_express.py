@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import requests
+from gevent.threadpool import ThreadPool
 from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
 
@@ -17,7 +18,7 @@ from geofetch.events import Outcome
 from geofetch.session import Session
 from geofetch.spec import Profile, Source, Spec
 from geofetch.stream import opened
-from geofetch.transport import Adapter
+from geofetch.transport import Adapter, pools
 from tests.origin.faults import FAULTS
 from tests.origin.scenes import Scene
 from tests.support.certs import Authority
@@ -310,3 +311,22 @@ def test_the_caps_of_pool_and_process_count_on_the_express_lane(
     assert all(outcome.ok for outcome in outcomes)
     assert set(lanes.taken) == {"express"}
     assert mirror.accepted <= 3
+
+
+def test_a_session_in_two_native_threads_has_connections_of_each(mirror: Mirror, lanes: Lanes) -> None:
+    file, session = mirror.serves(BODY), Session()
+    threads = ThreadPool(1)
+    for _ in range(3):
+        assert download(session, file.url) == BODY
+        assert [threads.apply(download, (session, file.url)) for _ in range(2)] == [BODY, BODY]
+    threads.kill()
+    assert set(lanes.taken) == {"express"}
+    assert len({each.connection for each in file.requests}) == 2
+
+
+def test_a_pool_that_was_thrown_away_is_asked_for_anew(mirror: Mirror, lanes: Lanes) -> None:
+    file, session = mirror.serves(BODY), Session()
+    for _ in range(3):
+        assert download(session, file.url) == BODY
+        pools.shared().close()
+    assert set(lanes.taken) == {"express"}

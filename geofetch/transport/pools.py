@@ -118,6 +118,11 @@ class _SharedPool(HTTPConnectionPool):
             raise
 
     @property
+    def is_closed(self) -> bool:
+        """Whether it was thrown away: its origin was not asked for long, or all were closed."""
+        return self.pool is None
+
+    @property
     def straight(self) -> bool:
         """Whether its connections lead to the origin itself, and what is asked is ours to write."""
         return self.proxy is None
