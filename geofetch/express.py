@@ -119,11 +119,15 @@ class _Way:
         return (
             monotonic() < self._until
             and shared() is self._shared  # of this native thread and process
-            and (self.pool is None or (not self.pool.is_closed and _OWN[1].isdisjoint(vars(self.adapter))))
+            and (self.pool is None or self._fits())
             and self._said == _said(session)
             and environment() is self._around
             and lean.Template.of(session.headers, self._template) is self._template
         )
+
+    def _fits(self) -> bool:
+        pool: Any = self.pool
+        return pool.pool is not None and pool.straight and _OWN[1].isdisjoint(vars(self.adapter))
 
 
 def prepared_for(session: Session, url: str) -> PreparedRequest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -330,3 +331,15 @@ def test_a_pool_that_was_thrown_away_is_asked_for_anew(mirror: Mirror, lanes: La
         assert download(session, file.url) == BODY
         pools.shared().close()
     assert set(lanes.taken) == {"express"}
+
+
+def test_who_asks_http_client_to_print_sees_every_download(
+    mirror: Mirror, lanes: Lanes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, session = mirror.serves(BODY), Session()
+    download(session, file.url)
+    monkeypatch.setattr(HTTPConnection, "debuglevel", 1)
+    pools.shared().close()
+    assert download(session, file.url) == BODY
+    assert "send: b'GET " in capsys.readouterr().out
+    assert lanes.taken == ["express", "requests"]

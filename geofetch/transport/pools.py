@@ -118,14 +118,10 @@ class _SharedPool(HTTPConnectionPool):
             raise
 
     @property
-    def is_closed(self) -> bool:
-        """Whether it was thrown away: its origin was not asked for long, or all were closed."""
-        return self.pool is None
-
-    @property
     def straight(self) -> bool:
-        """Whether its connections lead to the origin itself, and what is asked is ours to write."""
-        return self.proxy is None
+        """Whether its connections lead to the origin itself, and nobody wants to see what goes over the wire."""
+        kind: Any = self.ConnectionCls
+        return self.proxy is None and kind.fast and not kind.debuglevel
 
     @property
     def host_field(self) -> str:
