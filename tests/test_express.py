@@ -7,6 +7,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+import gevent
 import pytest
 import requests
 from gevent.threadpool import ThreadPool
@@ -21,7 +22,7 @@ from geofetch.spec import Profile, Source, Spec
 from geofetch.stream import opened
 from geofetch.transport import Adapter, pools
 from tests.origin.faults import FAULTS
-from tests.origin.scenes import Scene
+from tests.origin.scenes import GATE, Scene
 from tests.support.certs import Authority
 from tests.support.diary import sha256
 from tests.support.leftovers import Leftovers
@@ -151,6 +152,22 @@ def test_a_kept_connection_that_the_server_closed_is_replaced_once(mirror: Mirro
     assert [download(session, file.url) for _ in range(2)] == [BODY, BODY]
     assert set(lanes.taken) == {"express"}
     assert mirror.accepted == 2
+
+
+def test_what_came_while_a_connection_rested_is_nobodys_answer(mirror: Mirror, lanes: Lanes) -> None:
+    """A server that sends a second answer a moment after the first: it would pass for that of the next file."""
+    smuggled = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
+    first = mirror.raw(answer, GATE, smuggled, then="hang")
+    file, session = mirror.serves(BODY), Session()
+    assert download(session, first.url) == BODY
+    first.release()
+    (resting,) = pools.shared().rest.taken()
+    pools.shared().rest.enter(resting)
+    gevent.get_hub().wait(gevent.get_hub().loop.io(resting.sock.fileno(), 1))  # until it is there
+    assert download(session, file.url) == BODY
+    assert mirror.accepted == 2
+    assert set(lanes.taken) == {"express"}
 
 
 def test_one_connection_serves_many_files_and_the_sessions_own_calls(mirror: Mirror, lanes: Lanes) -> None:

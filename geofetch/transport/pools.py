@@ -134,7 +134,7 @@ class _SharedPool(HTTPConnectionPool):
 
         ``ticket`` is left when the connection rests or closes.  Raises as urllib3 does, but for retries.
         """
-        conn = self._kept()
+        conn = self._get_conn()
         try:
             conn.ticket = ticket
             try:
@@ -152,15 +152,6 @@ class _SharedPool(HTTPConnectionPool):
         except BaseException:
             conn.close()
             raise
-
-    def _kept(self) -> Any:
-        """A connection that rests, without a look whether it still lives: who asks finds out; else a new one."""
-        hub = gevent.get_hub()
-        while (conn := self.pool.last()) is not None:
-            if self.rest.leave(conn) and conn.hub is hub:
-                return conn
-            conn.close()
-        return self._new_conn()
 
     def _exchanged(self, conn: Any, payload: bytes, connect_s: float, read_s: float) -> Exchange:
         self.num_requests += 1

@@ -70,9 +70,5 @@ class Idle:
         except IndexError:
             raise queue.Empty from None
 
-    def last(self) -> Any:
-        """The latest, None if there is none."""
-        return self._stack.pop() if self._stack else None
-
     def qsize(self) -> int:
         return len(self._stack)
