@@ -14,6 +14,7 @@ from urllib3.exceptions import ProtocolError
 from geofetch.errors import BadResponse, FetchError, Truncated
 from geofetch.session import Session
 from geofetch.transport import pools
+from geofetch.transport import raw as raws
 from tests.origin.content import made
 from tests.origin.faults import FAULTS
 from tests.origin.scenes import GATE, Drip, Scene, chunks, raw
@@ -107,6 +108,22 @@ def test_a_preloaded_response_has_its_data(mirror: Mirror) -> None:
         response = pool.urlopen("GET", mirror.serves(BODY, **how).path)  # type: ignore[arg-type]
         assert (response.data, response.status, response.closed) == (BODY, 200, True)
     assert resting() == 1
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_response_that_is_made_the_short_way_is_what_urllib3_makes(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    file, made = mirror.serves(BODY, headers={"Set-Cookie": "a=b"}), []
+    for template in (raws._COPIED, {}):
+        monkeypatch.setattr(raws, "_COPIED", template)
+        with Session().request(method, file.url, stream=True) as response:
+            made.append({name: value for name, value in vars(response.raw).items() if name[:5] not in ("_fp", "_orig")})
+    for told in made:
+        del told["_connection"], told["_sock_shutdown"], told["_retries"]  # each its own
+        assert len(told.pop("_decoded_buffer")) == 0
+    assert made[0] == made[1]
+    assert made[0]["length_remaining"] == (5000 if method == "GET" else 0)
 
 
 def test_a_drained_response_gives_its_connection_back(mirror: Mirror) -> None:
@@ -208,6 +225,7 @@ CARELESS: dict[str, bytes] = {
     "0x": b"0x1388\r\n" + BODY + b"\r\n0\r\n\r\n",
     "white-space": b" 1388 \r\n" + BODY + b"\r\n0\r\n\r\n",
     "other-bytes-behind-a-chunk": b"1388\r\n" + BODY + b"!!0\r\n\r\n",
+    "other-bytes-behind-another-chunk": b"1\r\n" + BODY[:1] + b"\r\n1387\r\n" + BODY[1:] + b"!!0\r\n\r\n",
     "no-empty-line": b"1388\r\n" + BODY + b"\r\n0\r\n",
     "no-end-of-the-last-line": b"1388\r\n" + BODY + b"\r\n0",
 }

@@ -81,6 +81,7 @@ def test_plain_heads_are_llhttps_and_the_rest_is_not() -> None:
         (b"220 ready\r\n", http.client.BadStatusLine),
         (b"\r\n", http.client.BadStatusLine),
         (b"HTTP/2 200 OK\r\n", http.client.UnknownProtocol),
+        (b"HTTP/2 103 Hints\r\n", (11, 103, "Hints")),
     ],
 )
 def test_a_status_line_means_what_it_means_to_the_standard_library(line: bytes, told: object) -> None:

@@ -104,7 +104,10 @@ def theirs(monkeypatch: pytest.MonkeyPatch) -> Any:
     def call(url: str) -> Told | str:
         with monkeypatch.context() as patch:
             patch.setattr(PlainConnection, "fast", False)
-            return called(url)
+            try:
+                return called(url)
+            except ValueError:
+                return "a bare ValueError, as http.client has it for a negative size of a chunk"
 
     return call
 
@@ -140,9 +143,10 @@ def test_what_requests_reads_is_read_the_same_and_a_download_fails_in_our_words(
 
 def _framed_otherwise(old: Told) -> bool:
     """Where we go by RFC 9112 and http.client does not: bodies where there are none, a length in a list, codings."""
-    told = {name.lower(): value for name, value in old.fields}
-    odd_length = not told.get("content-length", "0").isdecimal()
-    return old.status in (204, 304) or odd_length or told.get("transfer-encoding", "chunked").lower() != "chunked"
+    lengths = [value for name, value in old.fields if name.lower() == "content-length"]
+    codings = [value.lower() for name, value in old.fields if name.lower() == "transfer-encoding"]
+    odd_length = len(lengths) > 1 or not all(length.isdecimal() for length in lengths)
+    return old.status in (204, 304) or odd_length or codings not in ([], ["chunked"])
 
 
 def test_both_ways_are_walked(mirror: Mirror, theirs: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from ..spec import Ticket
 from . import resolve
 from .head import Head, head_of, unfolded
 from .inflow import Inflow
-from .raw import Raw, fields_of
+from .raw import fields_of, responding
 from .reply import Reply
 from .request import composed
 from .response import Answer, Framing, tolerated
@@ -122,39 +122,30 @@ class _Cooperative(HTTPConnection):
     def answered(self, method: str, url: str, preload: bool, decode: bool, enforce: bool) -> HTTPResponse:
         """The response to the request that was sent; as urllib3's getresponse, but it logs no URL."""
         self.sock.settimeout(self.timeout)
-        answer, head, fields = self._replied(method) if self.ours else self._parsed()
+        shutdown = getattr(self.sock, "shutdown", None)
+        if self.ours:
+            reply, fields = self._replied(method)
+            self.served += 1
+            return responding(reply, fields, method, url, (preload, decode, enforce), shutdown)
+        answer: Any = http.client.HTTPConnection.getresponse(self)
         self.served += 1
-        return self.response(answer, head, fields, method, url, preload, decode, enforce)
-
-    def response(
-        self,
-        answer: Any,
-        head: Head,
-        fields: HTTPHeaderDict,
-        method: str,
-        url: str,
-        preload: bool,
-        decode: bool,
-        enforce: bool,
-    ) -> HTTPResponse:
-        """An answer as urllib3 has it."""
-        return (Raw if isinstance(answer, Reply) else HTTPResponse)(
+        return HTTPResponse(
             body=answer,
-            headers=fields,
-            status=head.status,
-            version=head.version,
-            version_string="HTTP/1.0" if head.version == 10 else "HTTP/1.1",
-            reason=head.reason,
+            headers=HTTPHeaderDict((name, unfolded(value)) for name, value in answer.msg.items()),
+            status=answer.status,
+            version=answer.version,
+            version_string="HTTP/1.0" if answer.version == 10 else "HTTP/1.1",
+            reason=answer.reason,
             preload_content=preload,
             decode_content=decode,
             original_response=answer,
             enforce_content_length=enforce,
             request_method=method,
             request_url=url,
-            sock_shutdown=getattr(self.sock, "shutdown", None),
+            sock_shutdown=shutdown,
         )
 
-    def exchanged(self, payload: bytes) -> tuple[Reply, Head, HTTPHeaderDict]:
+    def exchanged(self, payload: bytes) -> tuple[Reply, HTTPHeaderDict]:
         """A GET that is bytes already, sent and answered."""
         self._answer = None
         if self._flow is not None:
@@ -170,7 +161,7 @@ class _Cooperative(HTTPConnection):
         self.served += 1
         return answer
 
-    def _replied(self, method: str) -> tuple[Reply, Head, HTTPHeaderDict]:
+    def _replied(self, method: str) -> tuple[Reply, HTTPHeaderDict]:
         """The answer, read our way."""
         # What http.client would note when it reads the answer; it refuses the next request otherwise.
         vars(self)["_HTTPConnection__state"] = "Idle"
@@ -183,14 +174,7 @@ class _Cooperative(HTTPConnection):
         if rules.reusable and not _stays_open(head, fields):
             rules = Framing(rules.kind, rules.length, reusable=False)
         reply = self._answer = Reply(flow, method, head, rules)
-        return reply, head, fields
-
-    def _parsed(self) -> tuple[Any, Head, HTTPHeaderDict]:
-        """The answer, read http.client's way."""
-        answer: Any = http.client.HTTPConnection.getresponse(self)
-        fields = [(name, unfolded(value)) for name, value in answer.msg.items()]
-        head = Head((answer.version, answer.status, answer.reason), fields, answer.msg)
-        return answer, head, fields_of(fields)
+        return reply, fields
 
     @property
     def heard(self) -> bool:
@@ -198,6 +182,13 @@ class _Cooperative(HTTPConnection):
         if self._flow is not None and self._flow.heard:
             return True
         return isinstance(self._answer, Answer) and self._answer.heard
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing came while it rested: no end, and no bytes that would pass for the next answer."""
+        if self._flow is None:
+            return bool(self.is_connected)
+        return self._flow.quiet()
 
     @property
     def trustworthy(self) -> bool:

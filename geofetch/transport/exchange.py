@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from urllib3._collections import HTTPHeaderDict
+
 from .head import Head
+from .raw import responding
 from .reply import Reply
 
 __all__ = ["Exchange"]
@@ -17,14 +20,17 @@ __all__ = ["Exchange"]
 class Exchange:
     """A request that was answered, on its connection; its body is still to be read."""
 
-    __slots__ = ("_conn", "_pool", "fields", "head", "reply")
+    __slots__ = ("_conn", "_pool", "fields", "reply")
 
-    def __init__(self, pool: Any, conn: Any, reply: Reply, head: Head, fields: Any) -> None:
+    def __init__(self, pool: Any, conn: Any, reply: Reply, fields: HTTPHeaderDict) -> None:
         self._pool = pool
         self._conn = conn
         self.reply = reply
-        self.head = head
         self.fields = fields
+
+    @property
+    def head(self) -> Head:
+        return self.reply.head
 
     @property
     def is_plain(self) -> bool:
@@ -34,7 +40,8 @@ class Exchange:
     def raw(self, target: str) -> Any:
         """The same as urllib3 has it; the connection is its own from here on."""
         conn, self._conn = self._conn, None
-        found = conn.response(self.reply, self.head, self.fields, "GET", target, False, False, True)
+        shutdown = getattr(conn.sock, "shutdown", None)
+        found = responding(self.reply, self.fields, "GET", target, (False, False, True), shutdown)
         found._connection, found._pool = conn, self._pool
         return found
 

@@ -152,7 +152,8 @@ def status_of(block: bytes) -> tuple[int, int, str]:
         status = 0
     if not 100 <= status <= 999:
         raise http.client.BadStatusLine(str(line, "latin-1"))
-    return _version(words[0]), status, words[2].strip() if len(words) > 2 else ""
+    interim = status < 200 and status != 101  # nobody looks at the version of what is read past
+    return 11 if interim else _version(words[0]), status, words[2].strip() if len(words) > 2 else ""
 
 
 def _version(word: str) -> int:

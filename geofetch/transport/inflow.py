@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import re
+import socket as native
 from time import monotonic
 from typing import Any
 
@@ -30,13 +31,16 @@ _PLAIN = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
 class Inflow:
     """The bytes of one socket, read by one greenlet."""
 
-    __slots__ = ("_at", "_end", "_free", "_held", "_lent", "_plain", "_since", "_sock", "heard")
+    __slots__ = ("_at", "_end", "_free", "_held", "_lent", "_native", "_plain", "_since", "_sock", "heard")
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock
         # The non-blocking socket inside gevent's own: asked directly, it tells that nothing is there, and a buffer need
         # not be kept while we wait. TLS gives a record at a time (16 KiB), for which no large buffer is of use.
         self._plain: Any = sock._sock if type(sock) is gevent.socket.socket else None
+        while not hasattr(sock, "_sock") and hasattr(sock, "socket"):  # TLS in TLS wraps the socket once more
+            sock = sock.socket
+        self._native: Any = getattr(sock, "_sock", None)
         self._free = buffers()
         self._held: bytes | bytearray = b""
         self._at = 0
@@ -53,6 +57,17 @@ class Inflow:
         """A request is sent: nothing of its answer was heard yet."""
         self.heard = False
         self._since = monotonic()
+
+    def quiet(self) -> bool:
+        """Whether the socket has nothing to tell, neither bytes nor an end; a look without waiting."""
+        try:
+            if self._native is not None:
+                self._native.recv(1, native.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
 
     def fileno(self) -> int:
         """The socket's descriptor."""

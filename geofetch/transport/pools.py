@@ -10,6 +10,7 @@ forked child begins with none.
 from __future__ import annotations
 
 import queue
+import re
 import sys
 from http.client import HTTPException
 from typing import Any
@@ -22,7 +23,6 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import MaxRetryError, ProtocolError, ProxyError, ReadTimeoutError, SSLError
 from urllib3.exceptions import TimeoutError as LateError
 from urllib3.util import Retry, Timeout
-from urllib3.util.connection import is_connection_dropped
 from urllib3.util.ssl_match_hostname import CertificateError
 from urllib3.util.url import _encode_target
 from urllib3.util.util import to_str
@@ -45,6 +45,8 @@ IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 #: What requests says to urlopen, beside method and URL.
 LEAN = {"body", "headers", "redirect", "assert_same_host", "preload_content", "decode_content", "retries", "timeout"}
 LEAN |= {"chunked"}
+#: A target in which urllib3 finds nothing to encode.
+_CLEAN = re.compile(r"/[-A-Za-z0-9._~!$&'()*+,;=:@/]*")
 #: What urllib3 counts as a failure of the connection.
 _PASSING = (LateError, HTTPException, OSError, ProtocolError, BaseSSLError, SSLError, CertificateError, ProxyError)
 
@@ -67,7 +69,7 @@ class _SharedPool(HTTPConnectionPool):
             except (queue.Empty, AttributeError):
                 return self._new_conn()
             rested = self.rest.leave(conn)
-            if rested and conn.hub is gevent.get_hub() and not is_connection_dropped(conn):
+            if rested and conn.hub is gevent.get_hub() and conn.quiet:
                 return conn
             conn.close()
 
@@ -83,7 +85,7 @@ class _SharedPool(HTTPConnectionPool):
 
     def urlopen(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
         try:
-            if not args and kwargs.keys() == LEAN and self._is_lean(url, **kwargs):
+            if not args and kwargs.keys() == LEAN and self._is_lean(url, kwargs):
                 return self._opened(method, url, **kwargs)
             return super().urlopen(method, url, *args, **kwargs)
         except MaxRetryError as exc:
@@ -91,15 +93,18 @@ class _SharedPool(HTTPConnectionPool):
         # Its text holds the whole URL, and with it whatever secret the query holds: it goes on not even as a context.
         raise MaxRetryError(self, shown(url), reason) from reason
 
-    def _is_lean(self, url: str, retries: Any, body: Any, **options: Any) -> bool:
+    def _is_lean(self, url: str, said: dict[str, Any]) -> bool:
         """Whether a request is asked once, whatever comes, and nobody but the server is asked: requests' own calls."""
+        if self.proxy or said["redirect"] or said["assert_same_host"] or said["preload_content"]:
+            return False
+        retries, body = said["retries"], said["body"]
         once = type(retries) is Retry and retries.total == 0 and not retries.status_forcelist
-        others = self.proxy or any(options[name] for name in ("redirect", "assert_same_host", "preload_content"))
-        return once and not others and url.startswith("/") and isinstance(body, bytes | None)
+        return once and (body is None or type(body) is bytes) and url.startswith("/")
 
     def _opened(self, method: str, url: str, body: Any, headers: Any, retries: Any, **options: Any) -> Any:
         """What urllib3's urlopen comes to, without proxies, redirects, retries and bodies that are rewound."""
-        url = to_str(_encode_target(url))
+        if not _CLEAN.fullmatch(url):
+            url = to_str(_encode_target(url))
         timeout, chunked, decode = options["timeout"], options["chunked"], options["decode_content"]
         conn = self._get_conn()
         try:
@@ -212,7 +217,8 @@ class _SharedPool(HTTPConnectionPool):
             patience = patience.clone()
             patience.start_connect()
         conn.timeout = Timeout.resolve_default_timeout(patience.connect_timeout)
-        self._connected(conn)
+        if conn.sock is None or self.scheme != "http":
+            self._connected(conn)
         preload, decode, enforce = options
         try:
             conn.request(method, url, body=body, headers=headers, chunked=chunked)

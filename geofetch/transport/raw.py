@@ -9,7 +9,8 @@ none of them is needed.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from inspect import signature
 from typing import Any
 
 from urllib3._collections import HTTPHeaderDict
@@ -18,13 +19,15 @@ from urllib3.response import HTTPResponse
 
 from .reply import Reply
 
-__all__ = ["Raw", "fields_of"]
+__all__ = ["Raw", "fields_of", "responding"]
 
 
 class Raw(HTTPResponse):
     """A urllib3 response whose body comes from a Reply."""
 
     _fp: Any
+    #: Older releases have none of their own.
+    _uncached_read_occurred = False
 
     def _raw_read(self, amt: int | None = None, *, read1: bool = False) -> bytes:
         reply: Reply | None = self._fp
@@ -105,13 +108,13 @@ class Raw(HTTPResponse):
             return
         most = None if amt is not None and amt < 0 else amt
         while True:
-            if self._decoder is not None and self._decoder.has_unconsumed_tail:
+            if self._decoder is not None and getattr(self._decoder, "has_unconsumed_tail", False):
                 data = b""
             else:
                 data = self._chunk(most)
                 if not data:
                     break
-            data = self._decode(data, decode_content, flush_decoder=False, max_length=most)
+            data = self._decode(data, decode_content, False, *((most,) if _BOUNDED else ()))
             if data:
                 yield data
         if decode_content and (data := self._flush_decoder()):
@@ -126,6 +129,66 @@ class Raw(HTTPResponse):
             with self._error_catcher():
                 raise exc
         return data
+
+
+def responding(
+    reply: Reply,
+    fields: HTTPHeaderDict,
+    method: str,
+    url: str,
+    options: tuple[bool, bool, bool],
+    shutdown: Callable[[int], None] | None,
+) -> Raw:
+    """The response of a reply; ``options`` are whether to preload, to decode, to enforce the length."""
+    preload, decode, enforce = options
+    head = reply.head
+    told: dict[str, Any] = {
+        "headers": fields,
+        "status": head.status,
+        "version": head.version,
+        "version_string": "HTTP/1.0" if head.version == 10 else "HTTP/1.1",
+        "reason": head.reason,
+        "decode_content": decode,
+        "enforce_content_length": enforce,
+    }
+    if preload or reply.length is None or not _COPIED or len(fields.getlist("content-length")) > 1:
+        return Raw(
+            body=reply,  # type: ignore[arg-type]
+            preload_content=preload,
+            original_response=reply,  # type: ignore[arg-type]
+            request_method=method,
+            request_url=url,
+            sock_shutdown=shutdown,
+            **told,
+        )
+    return _copied(reply, url, shutdown, told)
+
+
+def _copied(reply: Reply, url: str, shutdown: Callable[[int], None] | None, told: dict[str, Any]) -> Raw:
+    # Two constructors, each of which looks three headers up, cost as much as reading the head.
+    found = Raw.__new__(Raw)
+    found.__dict__.update(_COPIED, **told)
+    found._fp = found._original_response = reply  # type: ignore[assignment]
+    found._request_url, found._sock_shutdown, found.length_remaining = url, shutdown, reply.length
+    found._decoded_buffer = type(_COPIED["_decoded_buffer"])()
+    return found
+
+
+#: Whether this urllib3 decodes a bounded piece at a time.
+_BOUNDED = "max_length" in signature(HTTPResponse._decode).parameters
+
+
+def _template() -> dict[str, Any]:
+    """What urllib3's constructors give a response with a length; nothing if this urllib3 has what we do not know."""
+    made = vars(Raw(preload_content=False, original_response=None))
+    known = {"headers", "status", "version", "version_string", "reason", "decode_content", "enforce_content_length"}
+    known |= {"_fp", "_original_response", "_request_url", "_sock_shutdown", "length_remaining", "_decoded_buffer"}
+    plain = all(value is None or value in (False, 0, True) for name, value in made.items() if name not in known)
+    return made if plain and known <= made.keys() else {}
+
+
+#: Attributes of a new response.
+_COPIED = _template()
 
 
 def fields_of(pairs: list[tuple[str, str]]) -> HTTPHeaderDict:

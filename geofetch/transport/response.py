@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -75,6 +76,8 @@ def tolerated(method: str, status: int, headers: Any) -> Framing:
     ``headers`` is urllib3's HTTPHeaderDict.
     """
     lengths, codings = headers.getlist("content-length"), headers.getlist("transfer-encoding")
+    if status == 200 and len(lengths) == 1 and not codings and method == "GET" and _NUMBER.fullmatch(lengths[0]):
+        return Framing("length", int(lengths[0]))  # nearly always
     told = [("content-length", value) for value in lengths] + [("transfer-encoding", value) for value in codings]
     try:
         return framing(method, status, told)
@@ -89,6 +92,10 @@ def tolerated(method: str, status: int, headers: Any) -> Framing:
     if length < 0:
         return Framing("close", reusable=False)
     return Framing("length", length, reusable=not codings)
+
+
+#: A length that framing() takes as well, found faster.
+_NUMBER = re.compile(r"[0-9]{1,19}")
 
 
 class _Lines:
