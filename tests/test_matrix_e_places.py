@@ -18,7 +18,7 @@ import pytest
 from geofetch.pool import fetch
 from geofetch.store import FileStore
 from tests.support.apart import *  # noqa: F403 - a fixture of these tests
-from tests.support.apart import Disk, client, clients, command, job
+from tests.support.apart import Disk, client, clients, command, job, open_to_all
 from tests.support.leftovers import Leftovers
 from tests.support.matrix import *  # noqa: F403 - a fixture of these tests
 from tests.support.matrix import BODY, KINDS, nobody_was_asked, refused_by_the_store, stopped, stores, wanted
@@ -43,17 +43,15 @@ def _jobs(root: Path, spec: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def open_to_all(tmp_path: Path) -> Path:
+def reachable(tmp_path: Path) -> Path:
     """A folder that every user may reach."""
-    for above in (tmp_path, *tmp_path.parents[:2]):
-        above.chmod(0o755)
-    return tmp_path
+    return open_to_all(tmp_path)
 
 
 def test_without_the_right_to_write_no_source_is_asked_e6(
-    mirror: Mirror, two: tuple[Handle, Handle], open_to_all: Path
+    mirror: Mirror, two: tuple[Handle, Handle], reachable: Path
 ) -> None:
-    root = open_to_all / "srv"
+    root = reachable / "srv"
     root.mkdir(mode=0o555)
     # What Python imports late must be there before: nobody may not read all that root may.
     limits: dict[str, Any] = {"user": NOBODY, "warm": mirror.serves(b"warm").url} if os.geteuid() == 0 else {}
@@ -67,9 +65,9 @@ def test_without_the_right_to_write_no_source_is_asked_e6(
 
 
 def test_in_a_folder_without_the_right_to_write_no_byte_is_taken_e6(
-    mirror: Mirror, origins: Origins, two: tuple[Handle, Handle], open_to_all: Path
+    mirror: Mirror, origins: Origins, two: tuple[Handle, Handle], reachable: Path
 ) -> None:
-    root, other = open_to_all / "srv", origins.http().serves(BODY)
+    root, other = reachable / "srv", origins.http().serves(BODY)
     root.mkdir(mode=0o777)
     root.chmod(0o777)
     (root / "closed").mkdir(mode=0o555)

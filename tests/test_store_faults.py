@@ -14,6 +14,7 @@ import pytest
 
 from geofetch.errors import StoreError
 from geofetch.store import FileStore, OneFile
+from tests.support.apart import open_to_all
 
 from .store_conformance import digests_of, put, written
 
@@ -133,9 +134,7 @@ print("as promised")
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_a_folder_without_the_right_to_write_is_refused_before_any_byte(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    for above in tmp_path.parents[:2]:
-        above.chmod(0o755)
+    open_to_all(tmp_path)
     (tmp_path / "srv").mkdir(mode=0o755)
     _run(
         """
@@ -154,8 +153,7 @@ print("as promised")
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_a_file_that_may_not_be_read_is_not_had_and_can_be_replaced(tmp_path: Path) -> None:
-    for above in (tmp_path, *tmp_path.parents[:2]):
-        above.chmod(0o755)
+    open_to_all(tmp_path)
     (tmp_path / "srv").mkdir()
     (tmp_path / "srv/a").write_bytes(b"x")
     (tmp_path / "srv/a").chmod(0o600)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
-import stat
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from geofetch.session import Session
 from geofetch.spec import Source
 from geofetch.stream import opened
 from tests.origin.content import made
+from tests.support.apart import open_to_all
 from tests.support.sessions import *  # noqa: F403 - the fixtures of these tests
 from tests.support.sessions import PATIENT, downloaded, refused
 from tests.support.walking import in_subprocess
@@ -153,8 +153,7 @@ def test_what_may_not_be_read(tmp_path: Path) -> None:
         response = session.get(url)
         print(response.status_code, response.content)
     """
-    for path in (tmp_path.parent, tmp_path):
-        path.chmod(path.stat().st_mode | stat.S_IXOTH)
+    open_to_all(tmp_path)
     assert in_subprocess(code, url=locked.as_uri()).strip() == "403 b''"
 
 

@@ -32,6 +32,7 @@ __all__ = [
     "environment",
     "finished",
     "job",
+    "open_to_all",
 ]
 
 
@@ -116,6 +117,15 @@ def command(words: Sequence[object], before: Sequence[str] = ()) -> subprocess.C
     with commanded(words, before) as process:
         out, err = process.communicate(timeout=100)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def open_to_all(path: Path) -> Path:
+    """The folder itself, once every user may reach it: pytest's own folders above it are the tester's alone."""
+    for folder in (path, *path.parents):
+        mode = folder.stat().st_mode
+        if folder.stat().st_uid == os.geteuid() and mode & 0o055 != 0o055:
+            folder.chmod(mode | 0o055)
+    return path
 
 
 class Disk:
