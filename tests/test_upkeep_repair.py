@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -599,7 +600,7 @@ def test_a_process_that_dies_in_a_repair_leaves_records_that_are_true(ground: Gr
 
 
 def _rows(ground: Ground) -> list[tuple[str, str, int]]:
-    with sqlite3.connect(ground.url.removeprefix("sqlite:///")) as database:
+    with closing(sqlite3.connect(ground.url.removeprefix("sqlite:///"))) as database:
         return list(database.execute("select path, state, size_bytes from units"))
 
 

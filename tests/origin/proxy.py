@@ -115,6 +115,9 @@ def _answered(wire: Wire, upstream: Wire, request: Request, cut_after: int | Non
         return False
     want = _length(head, request)
     sent, data = 0, upstream.ahead()
+    if want is None:
+        # We close when it ends. Unsaid, whoever is quick would send its next request into that.
+        head = head[:-2] + b"Connection: close\r\n\r\n"
     wire.sock.sendall(head)
     while data or sent != want:
         data = data[: cut_after - sent] if cut_after is not None else data
