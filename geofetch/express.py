@@ -35,17 +35,29 @@ SETTLED_S = 1.0
 #: Origins that one session remembers.
 ORIGINS = 1024
 
-_SESSION = (
-    "send get_adapter prepare_request merge_environment_settings resolve_redirects get_redirect_target rebuild_auth"
+#: What a request passes on requests' way, and this lane does not: whoever puts a hand on one of them wants to see it.
+_OF_SESSION = (
+    "send",
+    "get_adapter",
+    "prepare_request",
+    "merge_environment_settings",
+    "resolve_redirects",
+    "get_redirect_target",
+    "rebuild_auth",
 )
-_ADAPTER = (
-    "send build_response get_connection_with_tls_context request_url add_headers cert_verify build_connection_pool_key_"
-    "attributes"
+_OF_ADAPTER = (
+    "send",
+    "build_response",
+    "get_connection_with_tls_context",
+    "request_url",
+    "add_headers",
+    "cert_verify",
+    "build_connection_pool_key_attributes",
 )
-_SEAMS = lean.Seams((requests.Session, _SESSION), (HTTPAdapter, _ADAPTER))
-_ours = ((attrgetter(*_SESSION.split()), Session), (attrgetter(*_ADAPTER.split()), Adapter))
-_OURS = [names(kind) for names, kind in _ours]
-_OWN = frozenset(_SESSION.split()), frozenset(_ADAPTER.split())
+_SEAMS = lean.Seams((requests.Session, " ".join(_OF_SESSION)), (HTTPAdapter, " ".join(_OF_ADAPTER)))
+_OURS = ((attrgetter(*_OF_SESSION), Session), (attrgetter(*_OF_ADAPTER), Adapter))
+_AS_WRITTEN = [names(kind) for names, kind in _OURS]
+_SESSIONS_OWN, _ADAPTERS_OWN = frozenset(_OF_SESSION), frozenset(_OF_ADAPTER)
 
 
 class Answer:
@@ -100,7 +112,7 @@ class _Way:
         prepared = prepared_for(session, url)
         adapter = session.get_adapter(prepared.url or "")
         settings = session.merge_environment_settings(prepared.url or "", {}, True, None, None)
-        if type(adapter) is not Adapter or not _OWN[1].isdisjoint(vars(adapter)) or not _plain(session, prepared):
+        if type(adapter) is not Adapter or not _ADAPTERS_OWN.isdisjoint(vars(adapter)) or not _plain(session, prepared):
             return
         proxies = dict(settings["proxies"])
         if select_proxy(prepared.url or "", proxies) is not None:
@@ -127,7 +139,7 @@ class _Way:
 
     def _fits(self) -> bool:
         pool: Any = self.pool
-        return pool.pool is not None and pool.straight and _OWN[1].isdisjoint(vars(self.adapter))
+        return pool.pool is not None and pool.straight and _ADAPTERS_OWN.isdisjoint(vars(self.adapter))
 
 
 def prepared_for(session: Session, url: str) -> PreparedRequest:
@@ -163,8 +175,8 @@ def _is_untouched(session: Session) -> bool:
         and session.hooks == lean.NO_HOOKS
         and type(session.cookies) is RequestsCookieJar
         and not session.cookies._cookies  # type: ignore[attr-defined]
-        and _OWN[0].isdisjoint(vars(session))
-        and [names(kind) for names, kind in _ours] == _OURS
+        and _SESSIONS_OWN.isdisjoint(vars(session))
+        and [names(kind) for names, kind in _OURS] == _AS_WRITTEN
         and _SEAMS.untouched()
     )
 

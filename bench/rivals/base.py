@@ -15,6 +15,7 @@ import pkgutil
 import shutil
 import ssl
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -121,7 +122,7 @@ class Part:
             raise WrongBytes(f"another SHA-256 than that of the {self._job.size} bytes wanted")
 
 
-class Rival:
+class Rival(ABC):
     """One client, used as its own documents tell to use it for many files.  Subclass it, and it takes part.
 
     ``name``: how it is asked for and shown; without one a class is a base of others.  ``modules`` and ``commands``:
@@ -141,14 +142,14 @@ class Rival:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
-    def open(self) -> None:
+    def open(self) -> None:  # noqa: B027 - not every client has something to make, or to let go of
         """Import the library, make what is kept between batches; not timed."""
 
+    @abstractmethod
     def fetch(self, batch: Batch, keeper: Keeper) -> dict[str, str]:
         """Fetch all jobs; what failed, by name of the job.  Timed, so nothing is verified here but by the client."""
-        raise NotImplementedError
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Let go of everything; not timed."""
 
     def told(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ In: jobs.  Out: files, errors by name.  Never: a loop that outlives the rival.
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from typing import Any
 
 from ..content import Job
@@ -22,14 +23,14 @@ class OnALoop(Rival):
         self._loop = asyncio.new_event_loop()
         self._loop.run_until_complete(self._opened())
 
-    async def _opened(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _opened(self) -> None: ...
 
-    async def _one(self, job: Job, keeper: Keeper) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _one(self, job: Job, keeper: Keeper) -> None: ...
 
-    async def _closed(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _closed(self) -> None: ...
 
     def fetch(self, batch: Batch, keeper: Keeper) -> dict[str, str]:
         errors: dict[str, str] = {}

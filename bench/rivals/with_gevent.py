@@ -5,6 +5,7 @@ In: jobs.  Out: files, errors by name.  Never: geofetch; it has a module of its 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,6 +31,14 @@ class OnGreenlets(Rival):
         self._gevent.joinall(greenlets, raise_error=True)
         return errors
 
+    @abstractmethod
+    def _work(self, jobs: Iterator[Job], keeper: Keeper, errors: dict[str, str]) -> None:
+        """One greenlet's share."""
+
+
+class OneByOne(OnGreenlets):
+    """A client that is asked for one file at a time in each greenlet."""
+
     def _work(self, jobs: Iterator[Job], keeper: Keeper, errors: dict[str, str]) -> None:
         for job in jobs:
             try:
@@ -37,11 +46,11 @@ class OnGreenlets(Rival):
             except Exception as exc:
                 errors[job.name] = repr(exc)
 
-    def _one(self, job: Job, keeper: Keeper) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _one(self, job: Job, keeper: Keeper) -> None: ...
 
 
-class Geventhttpclient(OnGreenlets):
+class Geventhttpclient(OneByOne):
     """geventhttpclient: one HTTPClient for the host."""
 
     name = "geventhttpclient"
@@ -72,7 +81,7 @@ class Geventhttpclient(OnGreenlets):
         self._client.close()
 
 
-class Urllib3(OnGreenlets):
+class Urllib3(OneByOne):
     """urllib3 in a process that gevent patched: one PoolManager."""
 
     name = "urllib3-gevent"
