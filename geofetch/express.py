@@ -1,8 +1,8 @@
 """The express lane of a download: from a URL to a connection, by a request that is made once for its origin.
 
-In: a Session, a URL.  Out: an Answer, which has of a Response what a download looks at; a Response where there is more
-to it; None where requests is to be asked.  Never: another request than requests would send (test_express holds them
-against each other); what an answer means.
+In: a Session, a URL.  Out: an Exchange, which has of a Response what a download looks at; a Response where there is
+more to it; None where requests is to be asked.  Never: another request than requests would send (test_express holds
+them against each other); what an answer means.
 
 Only what needs nothing of requests' machinery comes here: no cookie, no callable auth, no hook, no proxy, no session or
 adapter that somebody has put a hand on.  What a session holds is compared at each request.  What lies outside of the
@@ -26,7 +26,7 @@ from .lean.environment import environment
 from .session import Session
 from .transport import Adapter, Exchange, composed, counted, shared
 
-__all__ = ["HEADERS", "Answer", "asked"]
+__all__ = ["HEADERS", "asked"]
 
 #: What a download asks for besides what its session does: the bytes as they are kept.
 HEADERS = {"Accept-Encoding": "identity"}
@@ -58,36 +58,6 @@ _SEAMS = lean.Seams((requests.Session, " ".join(_OF_SESSION)), (HTTPAdapter, " "
 _OURS = ((attrgetter(*_OF_SESSION), Session), (attrgetter(*_OF_ADAPTER), Adapter))
 _AS_WRITTEN = [names(kind) for names, kind in _OURS]
 _SESSIONS_OWN, _ADAPTERS_OWN = frozenset(_OF_SESSION), frozenset(_OF_ADAPTER)
-
-
-class Answer:
-    """An answer on its connection, named as a Response's and its raw's are: ``read1`` gives the body as it arrives."""
-
-    __slots__ = ("_exchange", "headers", "url")
-
-    status_code = 200
-
-    def __init__(self, exchange: Exchange, url: str) -> None:
-        self._exchange = exchange
-        self.headers = exchange.fields
-        self.url = url
-
-    @property
-    def reason(self) -> str:
-        return self._exchange.head.reason
-
-    def begin(self) -> bool:
-        """From here on chunks are read as RFC 9112 says; whether the head holds a line that is no header."""
-        self._exchange.reply.strict = True
-        return self._exchange.head.flawed
-
-    def read1(self, most: int) -> bytes:
-        """What has arrived of the body, waiting for the first byte; nothing at its end."""
-        return self._exchange.reply.read1(most)
-
-    def close(self) -> None:
-        """Let the connection go: to rest if the answer was read to its end, for good if not."""
-        self._exchange.close()
 
 
 class _Way:
@@ -181,7 +151,7 @@ def _is_untouched(session: Session) -> bool:
     )
 
 
-def asked(session: Session, url: str, connect_s: float, read_s: float) -> Answer | Response | None:
+def asked(session: Session, url: str, connect_s: float, read_s: float) -> Exchange | Response | None:
     """The answer to a plain GET; None where requests has to ask.  Raises what a connection and its pool raise."""
     written = lean.written(url)
     if written is None or not _is_untouched(session):
@@ -198,12 +168,12 @@ def asked(session: Session, url: str, connect_s: float, read_s: float) -> Answer
     payload = way.before + target.encode("ascii") + way.after
     ticket = way.adapter.gate.enter(way.host)
     try:
-        exchange = way.pool.exchanged(payload, ticket, connect_s, read_s, start + target)
+        exchange: Exchange = way.pool.exchanged(payload, ticket, connect_s, read_s, start + target)
     except BaseException:
         ticket.leave()
         raise
     if exchange.is_plain:
-        return Answer(exchange, start + target)
+        return exchange
     try:
         return _responded(session, way.adapter, url, exchange)
     except BaseException:

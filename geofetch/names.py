@@ -79,6 +79,8 @@ def _checked_file_url(url: str, parts: SplitResult) -> str:
 
 def shown(url: str) -> str:
     """The URL as it may be shown: no userinfo, every query value masked, no fragment."""
+    if not _MARKED.search(url):
+        return url
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -90,6 +92,10 @@ def shown(url: str) -> str:
         return url
     query = "&".join(f"{pair.partition('=')[0]}={MASK}" if "=" in pair else MASK for pair in parts.query.split("&"))
     return urlunsplit((parts.scheme, _host(parts), parts.path, query if parts.query else "", ""))
+
+
+#: Without one of these a URL has neither userinfo nor query nor fragment.
+_MARKED = re.compile(r"[?#@]")
 
 
 def _beheaded(text: str) -> str:

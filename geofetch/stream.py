@@ -11,7 +11,7 @@ import logging
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
@@ -39,12 +39,12 @@ from .errors import (
     Undecodable,
 )
 from .events import Head
-from .express import Answer
 from .names import checked_url, origin, shown
 from .session import OWN_REDIRECTS, Session
 from .spec import Source
 from .translate import printable, translated
-from .transport import BadFraming, Framing, framing
+from .transport import BadFraming, Exchange, Framing, framing
+from .within import within
 
 log = logging.getLogger("geofetch")
 
@@ -77,36 +77,48 @@ class Patience:
     low_speed_s: float = 60.0
 
 
-@contextmanager
-def opened(
-    session: Session,
-    source: Source,
-    patience: Patience,
-    *,
-    decode: bool = False,
-    moved: Callable[[str], None] | None = None,
-) -> Iterator[Body]:
+class opened:
     """The body of a source that answered with what could be the file; closed at the end, whatever happens.
 
     ``moved`` is called with the host of a redirect before it is asked: a slot may have to move along.  ``decode``
     undoes a Content-Encoding that the server applied although identity was asked for.
     """
-    with translated(source):
-        response = _followed(session, source, patience, moved)
-        try:
-            body = Body(source, response, patience, decode)
-        except BaseException:
-            response.close()
-            raise
-    try:
-        yield body
-    finally:
-        response.close()
+
+    __slots__ = ("_decode", "_moved", "_patience", "_response", "_session", "_source")
+
+    def __init__(
+        self,
+        session: Session,
+        source: Source,
+        patience: Patience,
+        *,
+        decode: bool = False,
+        moved: Callable[[str], None] | None = None,
+    ) -> None:
+        self._session = session
+        self._source = source
+        self._patience = patience
+        self._decode = decode
+        self._moved = moved
+
+    def __enter__(self) -> Body:
+        with translated(self._source):
+            response = _followed(self._session, self._source, self._patience, self._moved)
+            try:
+                body = Body(self._source, response, self._patience, self._decode)
+            except BaseException:
+                response.close()
+                raise
+        self._response = response
+        return body
+
+    def __exit__(self, *exc: object) -> None:
+        self._response.close()
 
 
 def _followed(
     session: Session, source: Source, patience: Patience, moved: Callable[[str], None] | None
-) -> Response | Answer:
+) -> Response | Exchange:
     url, asking = source.url, session
     for _ in range(session.max_redirects + 1):
         try:
@@ -137,20 +149,18 @@ def host_of(origin: tuple[str, str, int]) -> str:
     return f"{origin[1]}:{origin[2]}"
 
 
-def _asked(session: Session, url: str, patience: Patience) -> Response | Answer:
-    # A timeout of requests is one recv's: a head dripped byte by byte outlives it. The slot is held already, so nothing
-    # in here waits for anybody but the source.
-    with _Within(patience.connect_s + patience.read_s, "no complete head"):
-        try:
-            found = express.asked(session, url, patience.connect_s, patience.read_s)
-            request = express.prepared_for(session, url) if found is None else None
-        except (InvalidHeader, UnicodeEncodeError):
-            # Without its cause: it quotes the header, or the password, that cannot be written.
-            raise SpecError("a header or the auth of the session cannot be written in HTTP's Latin-1") from None
-        if request is not None:
-            found = _sent(session, request, url, patience)
+def _asked(session: Session, url: str, patience: Patience) -> Response | Exchange:
+    # The slot is held already, so nothing in here waits for anybody but the source.
+    try:
+        found = express.asked(session, url, patience.connect_s, patience.read_s)
+        request = express.prepared_for(session, url) if found is None else None
+    except (InvalidHeader, UnicodeEncodeError):
+        # Without its cause: it quotes the header, or the password, that cannot be written.
+        raise SpecError("a header or the auth of the session cannot be written in HTTP's Latin-1") from None
+    if request is not None:
+        found = _sent(session, request, url, patience)
     assert found is not None
-    if not isinstance(found, Answer) and getattr(getattr(found.raw, "_original_response", None), "cut", False):
+    if not isinstance(found, Exchange) and getattr(getattr(found.raw, "_original_response", None), "cut", False):
         # requests takes what came of it for the whole: an empty file, a Location without its end.
         found.close()
         raise BadResponse("the connection ended within the head of the answer")
@@ -160,11 +170,18 @@ def _asked(session: Session, url: str, patience: Patience) -> Response | Answer:
 def _sent(session: Session, request: PreparedRequest, url: str, patience: Patience) -> Response:
     setattr(request, OWN_REDIRECTS, True)
     settings = session.merge_environment_settings(request.url or url, {}, True, None, None)
-    return session.send(request, allow_redirects=False, timeout=(patience.connect_s, patience.read_s), **settings)
+    times = (patience.connect_s, patience.read_s)
+    # A timeout of requests is one recv's: a head dripped byte by byte outlives it.
+    with within(sum(times), partial(_late, sum(times))):
+        return session.send(request, allow_redirects=False, timeout=times, **settings)
 
 
-def _target(response: Response | Answer, url: str) -> str | None:
-    if isinstance(response, Answer) or response.status_code not in REDIRECTS:
+def _late(seconds: float) -> Stalled:
+    return Stalled(f"no complete head within {seconds:g} s")
+
+
+def _target(response: Response | Exchange, url: str) -> str | None:
+    if isinstance(response, Exchange) or response.status_code not in REDIRECTS:
         return None
     raw: Any = response.raw
     told = set(raw.headers.getlist("location"))
@@ -186,40 +203,23 @@ def _target(response: Response | Answer, url: str) -> str | None:
     return target
 
 
-class _Within:
-    """A limit on all that is waited for inside; Stalled when it is over."""
-
-    __slots__ = ("_progress", "_seconds", "_timer", "_what")
-
-    def __init__(self, seconds: float, what: str, progress: Body | None = None) -> None:
-        self._seconds = seconds
-        self._what = what
-        self._progress = progress
-
-    def __enter__(self) -> None:
-        self._timer = gevent.Timeout.start_new(self._seconds)
-
-    def __exit__(self, kind: Any, exc: BaseException | None, traceback: Any) -> None:
-        self._timer.close()
-        if exc is self._timer:
-            so_far = f": {self._progress.so_far()}" if self._progress is not None else ""
-            raise Stalled(f"{self._what} within {self._seconds:g} s{so_far}") from None
-
-
 class Body:
     """An answer that could be the file: its ``head``, then its chunks, once."""
 
-    def __init__(self, source: Source, response: Response | Answer, patience: Patience, decode: bool) -> None:
+    def __init__(self, source: Source, response: Response | Exchange, patience: Patience, decode: bool) -> None:
         self._source = source
         self._patience = patience
-        if isinstance(response, Answer):
-            self._read: Callable[[int], bytes] = response.read1
+        self._express = response if isinstance(response, Exchange) else None
+        if self._express is not None:
+            self._read: Callable[[int], bytes] = self._express.read1
         else:
-            _check_status(response)
-            self._read = partial(response.raw.read1, decode_content=False)
+            _check_status(response)  # type: ignore[arg-type]
+            self._read = partial(response.raw.read1, decode_content=False)  # type: ignore[union-attr]
         found = _framing(response)
-        encoding = (response.headers.get("content-encoding") or "").strip().lower()
-        encoding = "" if encoding == "identity" else encoding
+        encoding = response.headers.get("content-encoding") or ""
+        if encoding:
+            encoding = encoding.strip().lower()
+            encoding = "" if encoding == "identity" else encoding
         self._decoder = _Decoder(encoding) if encoding and decode else None
         self._length = found.length
         #: Bytes that came over the wire so far.
@@ -243,18 +243,14 @@ class Body:
                 self._decoder.finish()
 
     def _raw(self) -> Iterator[bytes]:
-        read, patience = self._read, self._patience
+        patience = self._patience
         since = yielded = monotonic()
         before = 0
-        while True:
-            # A timeout of requests is one recv's: a chunk's head or trailers, dripped byte by byte, outlive it.
-            with _Within(patience.read_s, "nothing more of the body", self):
-                # read1 gives what has arrived; iter_content would throw away a chunk's beginning when the peer dies.
-                chunk = read(READ)
-            if not chunk:
-                break
+        while chunk := self._arrived():
             self.received += len(chunk)
             yield chunk
+            if self.received == self._length:
+                return
             now = monotonic()
             if now - yielded >= TURN_S:
                 # What has arrived already is read without a switch: tiny chunks would keep the hub for ever.
@@ -269,6 +265,18 @@ class Body:
                 since, before = now, self.received
         if self._length is not None and self.received < self._length:
             raise Truncated(f"the body was cut: {self.so_far()}")
+
+    def _arrived(self) -> bytes:
+        """What has arrived since, waiting for the first byte; nothing at the end."""
+        if self._express is not None and not self._express.waits:
+            return self._read(READ)
+        # A timeout of requests is one recv's: a chunk's head or trailers, dripped byte by byte, outlive it.
+        with within(self._patience.read_s, self._silent):
+            # read1 gives what has arrived; iter_content would throw away a chunk's beginning when the peer dies.
+            return self._read(READ)
+
+    def _silent(self) -> Stalled:
+        return Stalled(f"nothing more of the body within {self._patience.read_s:g} s: {self.so_far()}")
 
     def so_far(self) -> str:
         """How much of it came, in words."""
@@ -330,22 +338,23 @@ def _remembered(response: Response) -> Response:
     return found
 
 
-def _framing(response: Response | Answer) -> Framing:
-    if isinstance(response, Answer):
-        fields, flawed = response.headers, response.begin()
-    else:
-        raw: Any = response.raw
-        original: Any = getattr(raw, "_original_response", None)
-        if hasattr(original, "strict"):
-            original.strict = True  # chunks that requests lets pass (transport/reply.py)
-        message = getattr(original, "msg", None)
-        fields, flawed = raw.headers, message is not None and bool(message.defects or message.get_payload())
-    if flawed:
-        raise BadResponse("the head holds a line that is no header")
+def _framing(response: Response | Exchange) -> Framing:
     try:
-        return framing("GET", response.status_code, fields.items())
+        if isinstance(response, Exchange):
+            flawed, found = response.head.flawed, response.framing()
+        else:
+            raw: Any = response.raw
+            original: Any = getattr(raw, "_original_response", None)
+            if hasattr(original, "strict"):
+                original.strict = True  # chunks that requests lets pass (transport/reply.py)
+            message = getattr(original, "msg", None)
+            flawed = message is not None and bool(message.defects or message.get_payload())
+            found = framing("GET", response.status_code, raw.headers.items())
     except BadFraming as exc:
         raise BadResponse(str(exc)) from exc
+    if flawed:
+        raise BadResponse("the head holds a line that is no header")
+    return found
 
 
 def _inflating() -> Any:

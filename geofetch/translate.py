@@ -10,7 +10,6 @@ import http.client
 import re
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Protocol
 
 from requests import Response
@@ -61,19 +60,32 @@ class _Progress(Protocol):
     def so_far(self) -> str: ...
 
 
-@contextmanager
-def translated(source: Source, body: _Progress | None = None) -> Iterator[None]:
+class translated:
     """Every failure inside becomes one of ours, about this source; what is a bug of ours goes up as it is."""
-    try:
-        yield
-    except FetchError as exc:
-        if exc.source is None:
-            exc.source = source
-        raise
-    except (OSError, http.client.HTTPException, pooled.HTTPError, ValueError) as exc:
-        if isinstance(exc, ValueError) and not isinstance(exc, OSError) and body is None and not _known(exc):
-            raise
-        raise _ours(exc, source, body) from _light(exc)
+
+    __slots__ = ("_body", "_source")
+
+    def __init__(self, source: Source, body: _Progress | None = None) -> None:
+        self._source = source
+        self._body = body
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, exc: BaseException | None, traceback: Any) -> None:
+        if isinstance(exc, FetchError):
+            if exc.source is None:
+                exc.source = self._source
+        elif isinstance(exc, FAILURES) and (self._body is not None or _is_of_the_network(exc)):
+            raise _ours(exc, self._source, self._body) from _light(exc)
+
+
+#: What a request, or the reading of its body, may raise.
+FAILURES = (OSError, http.client.HTTPException, pooled.HTTPError, ValueError)
+
+
+def _is_of_the_network(exc: BaseException) -> bool:
+    return not isinstance(exc, ValueError) or isinstance(exc, OSError) or _known(exc)
 
 
 def _known(exc: BaseException) -> bool:

@@ -125,6 +125,8 @@ def test_the_same_fault_has_the_same_outcome_on_both_lanes(
     for closed in (False, True):
         lanes.closed = closed
         url = mirror.plays([FAULTS[name]], at=f"/{closed}/file").url
+        if closed:  # a connection of its own: what a server sends behind an answer may come when the next is awaited
+            url = url.replace("127.0.0.1", "localhost")
         with pooled(store=tmp_path / str(closed), retries=0, timeout=5) as pool:
             (outcome,) = pool.map([Spec(url)])
         seen.append(_told(outcome))

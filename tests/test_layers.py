@@ -13,7 +13,7 @@ import geofetch
 ROOT = Path(geofetch.__file__).parent
 
 #: Below everything but the nouns: where a hub keeps what is its own, and what ends a greenlet.
-CELLAR = {"hubs", "kills"}
+CELLAR = {"hubs", "kills", "within"}
 NOUNS = {"names", "digest", "errors", "spec", "events"}
 RULES = {"plan", "hooks"}
 TYPES_OF_RULES = {"hooks", "plan"}
@@ -31,6 +31,7 @@ MAP: dict[str, set[str]] = {
     "monkey": {"errors"},
     "limits": NOUNS,
     "hubs": set(),
+    "within": {"hubs"},
     "kills": {"errors"},
     "lane": NOUNS | CELLAR,
     "transport": NOUNS | CELLAR,
@@ -38,7 +39,7 @@ MAP: dict[str, set[str]] = {
     "session": NOUNS | {"transport", "lean"},
     "translate": NOUNS,
     "express": NOUNS | {"transport", "session", "lean"},
-    "stream": NOUNS | {"transport", "session", "translate", "express"},
+    "stream": NOUNS | {"transport", "session", "translate", "express", "within"},
     "validate": NOUNS,
     "store": NOUNS | CELLAR,
     "records": NOUNS | CELLAR,

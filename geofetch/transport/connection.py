@@ -23,12 +23,12 @@ from urllib3.response import HTTPResponse
 
 from ..spec import Ticket
 from . import resolve
-from .head import Head, head_of, unfolded
+from .head import Fields, Head, head_of, unfolded
 from .inflow import Inflow
 from .raw import fields_of, responding
 from .reply import Reply
 from .request import composed
-from .response import Answer, Framing, tolerated
+from .response import Answer, Framing, plain_length, tolerated
 
 __all__ = ["PlainConnection", "TLSConnection"]
 
@@ -124,9 +124,9 @@ class _Cooperative(HTTPConnection):
         self.sock.settimeout(self.timeout)
         shutdown = getattr(self.sock, "shutdown", None)
         if self.ours:
-            reply, fields = self._replied(method)
+            reply = self._replied(method)
             self.served += 1
-            return responding(reply, fields, method, url, (preload, decode, enforce), shutdown)
+            return responding(reply, fields_of(reply.head), method, url, (preload, decode, enforce), shutdown)
         answer: Any = http.client.HTTPConnection.getresponse(self)
         self.served += 1
         return HTTPResponse(
@@ -145,36 +145,43 @@ class _Cooperative(HTTPConnection):
             sock_shutdown=shutdown,
         )
 
-    def exchanged(self, payload: bytes) -> tuple[Reply, HTTPHeaderDict]:
-        """A GET that is bytes already, sent and answered."""
+    def asked(self, payload: bytes) -> Reply:
+        """A GET that is bytes already, sent and answered.  Its caller sees to it that it ends in time."""
         self._answer = None
-        if self._flow is not None:
-            self._flow.heard = False
-        self.sock.settimeout(self.timeout)
+        flow = self._flow
+        if flow is None:
+            flow = self._flow = Inflow(self.sock)
+        sock = self.sock
+        if sock.gettimeout() is not None:
+            sock.settimeout(None)
         try:
-            self.sock.sendall(payload)
+            flow.ask(payload)
         except (BrokenPipeError, ConnectionResetError):
             # As in pools.py: who answers and closes before all was read is heard; a kept connection has no answer.
             if self.served:
                 raise
-        answer = self._replied("GET")
+        reply = self._replied("GET")
         self.served += 1
-        return answer
+        return reply
 
-    def _replied(self, method: str) -> tuple[Reply, HTTPHeaderDict]:
+    def _replied(self, method: str) -> Reply:
         """The answer, read our way."""
         # What http.client would note when it reads the answer; it refuses the next request otherwise.
-        vars(self)["_HTTPConnection__state"] = "Idle"
+        self._HTTPConnection__state = "Idle"
         flow = self._flow
         if flow is None:
             flow = self._flow = Inflow(self.sock)
         head = head_of(flow)
-        fields = fields_of(head.fields)
-        rules = tolerated(method, head.status, fields)
-        if rules.reusable and not _stays_open(head, fields):
-            rules = Framing(rules.kind, rules.length, reusable=False)
+        length = plain_length(head.by_name) if head.status == 200 and method == "GET" else None
+        if length is None:
+            rules = tolerated(method, head.status, head.by_name)
+        else:
+            rules = Framing("length", length)
+        if rules.reusable and not _stays_open(head):
+            rules = rules._replace(reusable=False)
         reply = self._answer = Reply(flow, method, head, rules)
-        return reply, fields
+        reply.plain = length is not None
+        return reply
 
     @property
     def heard(self) -> bool:
@@ -234,10 +241,11 @@ def _drop(sock: Any) -> None:
     getattr(sock, "_sock", sock).close()
 
 
-def _stays_open(head: Head, fields: HTTPHeaderDict) -> bool:
+def _stays_open(head: Head) -> bool:
     """Whether the server keeps the connection open behind this answer, by http.client's rules."""
     if head.status == 101:
         return False  # another protocol from here on
+    fields = Fields(head.by_name)
     told = fields.get("connection", "").lower()
     if head.version == 11:
         return "close" not in told

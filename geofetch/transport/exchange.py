@@ -8,40 +8,66 @@ from __future__ import annotations
 
 from typing import Any
 
-from urllib3._collections import HTTPHeaderDict
-
-from .head import Head
-from .raw import responding
+from .head import Fields, Head
+from .raw import fields_of, responding
 from .reply import Reply
+from .response import Framing, framing
 
 __all__ = ["Exchange"]
 
 
 class Exchange:
-    """A request that was answered, on its connection; its body is still to be read."""
+    """A request that was answered, on its connection; its body is still to be read.
 
-    __slots__ = ("_conn", "_pool", "fields", "reply")
+    It is named as a Response and its raw are: ``read1`` gives the body as it arrives.
+    """
 
-    def __init__(self, pool: Any, conn: Any, reply: Reply, fields: HTTPHeaderDict) -> None:
+    __slots__ = ("_conn", "_pool", "_reply", "headers", "url")
+
+    def __init__(self, pool: Any, conn: Any, reply: Reply, url: str) -> None:
         self._pool = pool
         self._conn = conn
-        self.reply = reply
-        self.fields = fields
+        self._reply = reply
+        self.headers = Fields(reply.head.by_name)
+        self.url = url
 
     @property
     def head(self) -> Head:
-        return self.reply.head
+        return self._reply.head
+
+    @property
+    def status_code(self) -> int:
+        return self._reply.head.status
 
     @property
     def is_plain(self) -> bool:
         """Whether it is a 200 of which requests would note nothing."""
-        return self.head.status == 200 and not self.head.cut and "set-cookie" not in self.fields
+        head = self._reply.head
+        return head.status == 200 and not head.cut and "set-cookie" not in head.by_name
+
+    def framing(self) -> Framing:
+        """Where its body ends; chunks are read as RFC 9112 says from here on.  Raises BadFraming."""
+        reply = self._reply
+        reply.strict = True
+        if reply.plain:
+            return Framing("length", reply.length)
+        return framing("GET", reply.head.status, reply.head.fields)
+
+    def read1(self, most: int) -> bytes:
+        """What has arrived of the body, waiting for the first byte; nothing at its end."""
+        return self._reply.read1(most)
+
+    @property
+    def waits(self) -> bool:
+        """Whether the next read has to wait for the server."""
+        return self._reply.waits
 
     def raw(self, target: str) -> Any:
         """The same as urllib3 has it; the connection is its own from here on."""
         conn, self._conn = self._conn, None
         shutdown = getattr(conn.sock, "shutdown", None)
-        found = responding(self.reply, self.fields, "GET", target, (False, False, True), shutdown)
+        reply = self._reply
+        found = responding(reply, fields_of(reply.head), "GET", target, (False, False, True), shutdown)
         found._connection, found._pool = conn, self._pool
         return found
 
@@ -49,5 +75,5 @@ class Exchange:
         """Let the connection go: to rest if the body was read to its end, for good if not."""
         conn, self._conn = self._conn, None
         if conn is not None:
-            self.reply.close()
+            self._reply.close()
             self._pool._put_conn(conn)

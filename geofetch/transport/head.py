@@ -14,6 +14,7 @@ from __future__ import annotations
 import http.client
 import io
 import re
+from collections.abc import Iterator, Mapping
 from http.client import HTTPMessage
 from typing import Any
 
@@ -21,7 +22,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from .inflow import Inflow
 
-__all__ = ["Head", "head_of", "unfolded"]
+__all__ = ["Fields", "Head", "head_of", "unfolded"]
 
 #: Header lines of a head, the bytes of one line, and of all of it.
 HEADERS = 100
@@ -35,10 +36,42 @@ _END = re.compile(rb"\n\r?\n")
 _ODD = re.compile(rb"\0|\r(?!\n)")
 
 
+class Fields(Mapping[str, str]):
+    """Header fields by name, in any case of letters; what came several times is joined by commas (RFC 9110, 5.3)."""
+
+    __slots__ = ("by_name",)
+
+    def __init__(self, by_name: dict[str, list[str]]) -> None:
+        #: By the lower case of each name: the name as it came, then every value.
+        self.by_name = by_name
+
+    def __getitem__(self, name: str) -> str:
+        found = self.by_name[name.lower()]
+        return found[1] if len(found) == 2 else ", ".join(found[1:])
+
+    def get(self, name: str, default: Any = None) -> Any:
+        found = self.by_name.get(name.lower())
+        if found is None:
+            return default
+        return found[1] if len(found) == 2 else ", ".join(found[1:])
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self.by_name
+
+    def __iter__(self) -> Iterator[str]:
+        return (found[0] for found in self.by_name.values())
+
+    def __len__(self) -> int:
+        return len(self.by_name)
+
+    def __repr__(self) -> str:
+        return f"Fields({dict(self)!r})"
+
+
 class Head:
     """The head of an answer."""
 
-    __slots__ = ("_message", "cut", "fields", "reason", "status", "version")
+    __slots__ = ("_message", "by_name", "cut", "fields", "reason", "status", "version")
 
     def __init__(
         self, status: tuple[int, int, str], fields: list[tuple[str, str]], message: HTTPMessage | None
@@ -47,6 +80,14 @@ class Head:
         self.version, self.status, self.reason = status
         #: Names and values in their order, as often as they came.
         self.fields = fields
+        #: As Fields has them.
+        self.by_name: dict[str, list[str]] = {}
+        for name, value in fields:
+            lowered = name.lower()
+            if lowered in self.by_name:
+                self.by_name[lowered].append(value)
+            else:
+                self.by_name[lowered] = [name, value]
         #: Whether the connection ended before the head did; what came of it counts.
         self.cut = False
         self._message = message
@@ -141,6 +182,9 @@ class _Caps:
 def status_of(block: bytes) -> tuple[int, int, str]:
     """Version, status and reason from the first line; what http.client takes, and its exceptions for the rest."""
     line = block[: block.find(b"\n") + 1] or block
+    known = _KNOWN.get(line)
+    if known is not None:
+        return known
     if len(line) > LINE:
         raise http.client.LineTooLong("status line")
     words = str(line, "latin-1").split(None, 2)
@@ -154,6 +198,10 @@ def status_of(block: bytes) -> tuple[int, int, str]:
         raise http.client.BadStatusLine(str(line, "latin-1"))
     interim = status < 200 and status != 101  # nobody looks at the version of what is read past
     return 11 if interim else _version(words[0]), status, words[2].strip() if len(words) > 2 else ""
+
+
+#: What nearly every answer begins with.
+_KNOWN = {b"HTTP/1.1 200 OK\r\n": (11, 200, "OK"), b"HTTP/1.0 200 OK\r\n": (10, 200, "OK")}
 
 
 def _version(word: str) -> int:

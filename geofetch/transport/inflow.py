@@ -31,7 +31,7 @@ _PLAIN = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
 class Inflow:
     """The bytes of one socket, read by one greenlet."""
 
-    __slots__ = ("_at", "_end", "_free", "_held", "_lent", "_native", "_plain", "_since", "_sock", "heard")
+    __slots__ = ("_at", "_early", "_end", "_free", "_held", "_lent", "_native", "_plain", "_since", "_sock", "heard")
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock
@@ -47,6 +47,7 @@ class Inflow:
         self._end = 0
         self._lent: Buffer | None = None
         self._since = monotonic()
+        self._early = False
         #: Whether anything came since a request was sent.
         self.heard = False
 
@@ -57,6 +58,21 @@ class Inflow:
         """A request is sent: nothing of its answer was heard yet."""
         self.heard = False
         self._since = monotonic()
+
+    def ask(self, payload: bytes) -> None:
+        """Send a request; nothing of its answer was heard yet."""
+        self.begin()
+        if self._plain is None:
+            self._sock.sendall(payload)
+            return
+        try:
+            sent = self._plain.send(payload)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(payload):
+            self._sock.sendall(memoryview(payload)[sent:])
+        # The answer cannot be there yet: a look would find nothing, and say so by an exception.
+        self._early = True
 
     def quiet(self) -> bool:
         """Whether the socket has nothing to tell, neither bytes nor an end; a look without waiting."""
@@ -80,6 +96,9 @@ class Inflow:
         Only for when everything that was there has been read.  ``large``: much more is to come.
         """
         self.turn()
+        if self._early:
+            self._early = False
+            self._sock._wait(self._sock._read_event)
         if large and self._plain is not None:
             return self._borrowed()
         data = self._sock.recv(PIECE)

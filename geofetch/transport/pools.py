@@ -12,6 +12,7 @@ from __future__ import annotations
 import queue
 import re
 import sys
+from functools import partial
 from http.client import HTTPException
 from typing import Any
 from weakref import WeakValueDictionary
@@ -30,8 +31,10 @@ from urllib3.util.util import to_str
 from ..hubs import own
 from ..names import shown
 from ..spec import Ticket
+from ..within import within
 from .connection import PlainConnection, TLSConnection, went_stale
 from .exchange import Exchange
+from .reply import Reply
 from .rest import Idle, Rest
 
 __all__ = ["Shared", "shared"]
@@ -137,34 +140,33 @@ class _SharedPool(HTTPConnectionPool):
     def exchanged(self, payload: bytes, ticket: Ticket, connect_s: float, read_s: float, url: str) -> Exchange:
         """A GET that is bytes already, sent and answered; once more where a kept connection had been closed meanwhile.
 
-        ``ticket`` is left when the connection rests or closes.  Raises as urllib3 does, but for retries.
+        ``connect_s`` is for connecting, ``read_s`` for the whole head of the answer.  ``ticket`` is left when the
+        connection rests or closes.  Raises as urllib3 does, but for retries; LateHead where the head does not come.
         """
         conn = self._get_conn()
         try:
             conn.ticket = ticket
             try:
-                return self._exchanged(conn, payload, connect_s, read_s)
+                return Exchange(self, conn, self._replied(conn, payload, connect_s, read_s), url)
             except Exception as exc:
                 if not (conn.served and went_stale(exc) and not conn.heard):
                     raise
                 conn.ticket = None
                 conn.close()
                 conn.ticket = ticket
-                return self._exchanged(conn, payload, connect_s, read_s)
-        except TimeoutError as exc:
-            conn.close()
-            raise ReadTimeoutError(self, shown(url), f"no answer within {read_s} s") from exc
+                return Exchange(self, conn, self._replied(conn, payload, connect_s, read_s), url)
         except BaseException:
             conn.close()
             raise
 
-    def _exchanged(self, conn: Any, payload: bytes, connect_s: float, read_s: float) -> Exchange:
+    def _replied(self, conn: Any, payload: bytes, connect_s: float, read_s: float) -> Reply:
         self.num_requests += 1
         if conn.is_closed:
             conn.timeout = connect_s
             self._connected(conn)
-        conn.timeout = read_s
-        return Exchange(self, conn, *conn.exchanged(payload))
+        with within(read_s, partial(_late, read_s)):
+            reply: Reply = conn.asked(payload)
+        return reply
 
     def _make_request(
         self,
@@ -263,6 +265,14 @@ class TLSPool(_SharedPool, HTTPSConnectionPool):
     """Connections to one https origin under one Trust."""
 
     ConnectionCls: Any = TLSConnection
+
+
+class LateHead(TimeoutError):
+    """The head of an answer did not come in time."""
+
+
+def _late(seconds: float) -> LateHead:
+    return LateHead(f"no complete head within {seconds:g} s")
 
 
 class Shared:

@@ -17,6 +17,7 @@ from urllib3._collections import HTTPHeaderDict
 from urllib3.exceptions import IncompleteRead, ResponseNotChunked
 from urllib3.response import HTTPResponse
 
+from .head import Head
 from .reply import Reply
 
 __all__ = ["Raw", "fields_of", "responding"]
@@ -191,20 +192,14 @@ def _template() -> dict[str, Any]:
 _COPIED = _template()
 
 
-def fields_of(pairs: list[tuple[str, str]]) -> HTTPHeaderDict:
+def fields_of(head: Head) -> HTTPHeaderDict:
     """Header fields as urllib3 has them, doubled ones as often as they came."""
     found = HTTPHeaderDict()
-    if not _FITS:
-        for name, value in pairs:
+    if _FITS:
+        found._container = head.by_name
+    else:
+        for name, value in head.fields:
             found.add(name, value)
-        return found
-    kept: dict[str, list[str]] = found._container  # type: ignore[assignment]
-    for name, value in pairs:
-        key = name.lower()
-        if key in kept:
-            kept[key].append(value)
-        else:
-            kept[key] = [name, value]
     return found
 
 

@@ -38,7 +38,20 @@ class Reply:
     What arrived before an error is given out first; the error comes with the next call.
     """
 
-    __slots__ = ("_error", "_flow", "_left", "_method", "_rules", "clean", "closed", "cut", "head", "length", "strict")
+    __slots__ = (
+        "_error",
+        "_flow",
+        "_left",
+        "_method",
+        "_rules",
+        "clean",
+        "closed",
+        "cut",
+        "head",
+        "length",
+        "plain",
+        "strict",
+    )
 
     debuglevel = 0
 
@@ -57,6 +70,8 @@ class Reply:
         self.closed = False
         #: Whether it was read to its very end, and nothing came behind it.
         self.clean = False
+        #: Whether its framing is what framing() says of it, too.
+        self.plain = False
         #: A download refuses what is framed in any other way than RFC 9112 says; requests takes it.
         self.strict = False
 
@@ -106,6 +121,11 @@ class Reply:
             self._flow.drop()
 
     # ------------------------------------------------------------------------------------------------------- the body
+
+    @property
+    def waits(self) -> bool:
+        """Whether the next ``read1`` may have to wait; of chunks what is there may be a part of a line."""
+        return not self.closed and (not self._flow or self._rules.kind == "chunked")
 
     def read1(self, most: int = LARGE) -> bytes:
         """What has arrived, ``most`` bytes at most, waiting for the first; nothing at the end.

@@ -8,9 +8,8 @@ from __future__ import annotations
 import http.client
 import io
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple
 
 __all__ = ["Answer", "BadFraming", "Framing", "framing", "tolerated"]
 
@@ -25,8 +24,7 @@ class BadFraming(http.client.HTTPException):
     """A head whose framing headers do not say where the body ends, or say it twice."""
 
 
-@dataclass(frozen=True, slots=True)
-class Framing:
+class Framing(NamedTuple):
     """Where a body ends: after ``length`` bytes, with its last chunk, or with the connection."""
 
     kind: Literal["length", "chunked", "close"]
@@ -70,14 +68,20 @@ def _length(values: list[str]) -> int:
     return int(text)
 
 
-def tolerated(method: str, status: int, headers: Any) -> Framing:
-    """The framing of a response as requests has always read it, where :func:`framing` would refuse.
+def plain_length(by_name: Mapping[str, list[str]]) -> int | None:
+    """The length of a body that is framed as nearly all are: by one Content-Length, and nothing else that might say.
 
-    ``headers`` is urllib3's HTTPHeaderDict.
+    What it gives, :func:`framing` gives as well for a 200 to a GET.  ``by_name`` is as :class:`.head.Fields` has it.
     """
-    lengths, codings = headers.getlist("content-length"), headers.getlist("transfer-encoding")
-    if status == 200 and len(lengths) == 1 and not codings and method == "GET" and _NUMBER.fullmatch(lengths[0]):
-        return Framing("length", int(lengths[0]))  # nearly always
+    told = by_name.get("content-length")
+    if told is None or len(told) != 2 or "transfer-encoding" in by_name:
+        return None
+    return int(told[1]) if _NUMBER.fullmatch(told[1]) else None
+
+
+def tolerated(method: str, status: int, by_name: Mapping[str, list[str]]) -> Framing:
+    """The framing of a response as requests has always read it, where :func:`framing` would refuse."""
+    lengths, codings = by_name.get("content-length", [""])[1:], by_name.get("transfer-encoding", [""])[1:]
     told = [("content-length", value) for value in lengths] + [("transfer-encoding", value) for value in codings]
     try:
         return framing(method, status, told)
