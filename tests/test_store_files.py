@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
+import pickle
+import re
 import socket
 import stat
 import subprocess
@@ -19,7 +22,7 @@ from geofetch.errors import SpecError, StoreError
 from geofetch.events import Attempt, Kept
 from geofetch.spec import Spec
 from geofetch.store import FileStore, MemoryStore, OneFile, OneStream, StoreStage, TempStore, store_for
-from geofetch.store.running import locked
+from geofetch.store.running import locked, token
 
 from .store_conformance import HEAD, PATH, URL, attempt, digests_of, put, written
 
@@ -152,6 +155,38 @@ def test_a_part_that_a_sweep_takes_at_its_birth_is_begun_again(
     monkeypatch.setattr("geofetch.store.filepart.locked", swept)
     assert put(store, b"y", "a")[0].read_bytes() == b"y"
     assert len(taken) == 1
+
+
+@pytest.mark.parametrize("path", ["a.rpm", "a/b/c.rpm", "\U0001f4e6/é", ".hidden/-rf"])
+@pytest.mark.parametrize("layout", ["path", "digest"])
+def test_a_location_is_a_path_like_any_other(tmp_path: Path, layout: Any, path: str) -> None:
+    store = FileStore(tmp_path / "srv", layout=layout)
+    for content in (b"x", b"y"):
+        location, _ = put(store, content, path)
+        same = Path(f"{tmp_path}/srv/{path}")
+        assert type(location) is type(same)
+        assert (location, hash(location), str(location), location.parts) == (same, hash(same), str(same), same.parts)
+        assert (location.parent, location.name, repr(location)) == (same.parent, same.name, repr(same))
+        assert pickle.loads(pickle.dumps(location)) == copy.copy(location) == same
+        assert location.read_bytes() == content
+    found = store.have(Spec(URL, path=path, digests=[*digests_of(b"y").values()]), None)
+    assert found is not None
+    assert (str(found.location), found.location) == (str(same), same)
+    store.close()
+
+
+def test_a_token_is_given_once_also_after_a_fork() -> None:
+    token()
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:
+        os.write(writing, "".join(token() for _ in range(200)).encode())
+        os._exit(0)
+    mine = [token() for _ in range(200)]
+    os.waitpid(child, 0)
+    os.close(writing)
+    with os.fdopen(reading) as told:
+        theirs = re.findall("[0-9a-f]{16}", told.read())
+    assert len({*mine, *theirs}) == 400
 
 
 # What has the name already

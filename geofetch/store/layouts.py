@@ -80,9 +80,8 @@ class ByPath:
 
     def place(self, part: FilePart, spec: Spec, digests: Mapping[str, Digest]) -> Placed:
         key = self._naming(spec)
-        final = self._tree.at(key)
-        seen = part.land(final)
-        return Placed(Path(final), key, seen, (part.folder,))
+        seen = part.land(self._tree.at(key))
+        return Placed(self._tree.location(key), key, seen, (part.folder,))
 
     def reads(self, digests: Mapping[str, Digest]) -> bool:
         return False
@@ -94,7 +93,7 @@ class ByPath:
         return {}
 
     def adopt(self, key: str, spec: Spec) -> Path:
-        return Path(self._tree.at(key))
+        return self._tree.location(key)
 
 
 class ByDigest:
@@ -155,11 +154,11 @@ class ByDigest:
 
     def adopt(self, key: str, spec: Spec) -> Path:
         if self._links is None:
-            return Path(self._tree.at(key))
+            return self._tree.location(key)
         link = self._link_path(spec)
         for _ in range(100):
             if self._linked(link, key):
-                return Path(link)
+                return self._tree.location(spec.path)
         raise StoreError(f"linking {link}: someone else takes it away whenever it is made")
 
     def _link_path(self, spec: Spec) -> str:
