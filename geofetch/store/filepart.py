@@ -19,7 +19,7 @@ from ..events import Kept
 from . import syncing
 from .part import OrderedPart
 from .refusal import refused
-from .running import locked, part_prefix, token
+from .running import Running, locked, part_prefix, token
 from .tree import refuse_taken
 
 __all__ = ["FilePart", "Publisher"]
@@ -33,36 +33,39 @@ COMPARED_BYTES = 1 << 18
 
 
 class FilePart(OrderedPart):
-    """A part in ``folder`` for a file called ``name``; ``live`` lists it as long as it is open.
+    """A part in ``folder`` for a file called ``name``; ``running`` lists it as long as it is open.
 
     Raises FileNotFoundError if the folder is not there, StoreError for whatever else the system refuses.
     """
 
-    __slots__ = ("_fd", "_identity", "_live", "_mtime_ns", "_pid", "_publisher", "folder", "number", "path", "size")
+    __slots__ = ("_fd", "_identity", "_mtime_ns", "_publisher", "_running", "folder", "number", "path", "size")
 
-    def __init__(self, folder: str, name: str, live: dict[str, None], publisher: Publisher) -> None:
+    def __init__(self, folder: str, name: str, running: Running, publisher: Publisher) -> None:
         super().__init__()
         self.folder = folder
         self.size = 0
-        self._live = live
+        self._running = running
         self._publisher = publisher
-        self._pid = os.getpid()
         self.path, self._fd, seen = _opened(folder, name)
         #: The later it was opened, the higher.
         self.number = next(_numbers)
         self._identity = (seen.st_dev, seen.st_ino)
         self._mtime_ns = seen.st_mtime_ns
-        live[self.path] = None
+        running.live[self.path] = None
 
     def _append(self, view: memoryview) -> None:
+        fd = self._fd
         try:
-            if self.size and not self._unchanged(os.fstat(self._fd)):
+            if self.size and not self._unchanged(os.fstat(fd)):
                 raise self._touched("it changed between two writes")
-            while view:  # a write may be short: of a full disk, at a limit
-                written = os.write(self._fd, view)
+            left = len(view)
+            while left:
+                written = os.write(fd, view)
                 self.size += written
-                view = view[written:]
-            self._mtime_ns = os.fstat(self._fd).st_mtime_ns
+                left -= written
+                if left:  # a write may be short: of a full disk, at a limit
+                    view = view[written:]
+            self._mtime_ns = os.fstat(fd).st_mtime_ns
         except StoreError:  # an OSError too, as all of requests' tree is; it says already what happened
             raise
         except OSError as exc:
@@ -121,7 +124,7 @@ class FilePart(OrderedPart):
             os.rename(self.path, final)
         except OSError as exc:
             raise refused(exc, f"publishing {final}") from exc
-        self._live.pop(self.path, None)
+        self._running.live.pop(self.path, None)
         self._shut(f"closing {final}")
         return seen
 
@@ -152,8 +155,8 @@ class FilePart(OrderedPart):
     def _drop(self) -> None:
         if self._fd < 0:
             return
-        mine = self._pid == os.getpid()  # a fork's child lets go of the descriptor; the file is its parent's
-        self._live.pop(self.path, None)
+        mine = self._running.pid == os.getpid()  # a fork's child lets go of the descriptor; the file is its parent's
+        self._running.live.pop(self.path, None)
         try:
             if mine:
                 os.unlink(self.path)

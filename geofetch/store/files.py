@@ -113,19 +113,21 @@ class FileStore:
 
     def begin(self, attempt: Attempt, head: Head) -> FilePart:
         self._enter()
-        publisher = partial(self._publish, attempt.spec)
         try:
-            return self._part(attempt.spec, publisher)
+            return self._part(attempt.spec)
         except FileNotFoundError:
             self._tree.forget()  # a folder that was there is gone: once more, from the top
         try:
-            return self._part(attempt.spec, publisher)
+            return self._part(attempt.spec)
         except FileNotFoundError as exc:
             raise refused(exc, f"opening a part in {self._tree.root}") from exc
 
-    def _part(self, spec: Spec, publisher: Any) -> FilePart:
+    def _part(self, spec: Spec) -> FilePart:
         folder, name = self._layout.prepare(spec)
-        return FilePart(folder, name, self._at_work().live, publisher)
+        running = self._running
+        if running is None:
+            running = self._running = self._announced()
+        return FilePart(folder, name, running, partial(self._publish, spec))
 
     def _publish(self, spec: Spec, part: FilePart, digests: Mapping[str, Digest]) -> tuple[Any, Kept | None]:
         if self.durable:
@@ -135,7 +137,8 @@ class FileStore:
         else:
             # Three cheap calls to the system: a hop to a thread and back would cost more than they do.
             placed = self._layout.place(part, spec, digests)
-        return placed.location, self._kept(placed.key, placed.seen)
+        seen = placed.seen
+        return placed.location, Kept(self.name, placed.key, seen.st_size, seen.st_mtime_ns, seen.st_ino)
 
     def _group(self) -> Group:
         hub = gevent.get_hub()
@@ -228,12 +231,6 @@ class FileStore:
         markers = dead_markers(self._home)
         if markers:
             native.call(sweep, self._tree.root, markers)
-
-    def _at_work(self) -> Running:
-        running = self._running
-        if running is None:
-            running = self._running = self._announced()
-        return running
 
     def _announced(self) -> Running:
         self._tree.folder("")
