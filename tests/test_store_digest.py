@@ -187,3 +187,62 @@ def test_what_took_the_place_of_bytes_is_not_taken_for_them(tmp_path: Path) -> N
     with pytest.raises(StoreError, match="pipe"):
         put(store, b"", "a")
     store.close()
+
+
+def _absolute(link: Path) -> None:
+    blob = os.path.realpath(link)
+    link.unlink()
+    link.symlink_to(blob)
+
+
+def _by_a_longer_way(link: Path) -> None:
+    target = os.readlink(link)
+    link.unlink()
+    link.symlink_to(f"../d/{target}")
+
+
+def _by_another_link(link: Path) -> None:
+    link.rename(link.with_name("other"))
+    link.symlink_to("other")
+
+
+@pytest.mark.parametrize("made", [None, _absolute, _by_a_longer_way, _by_another_link])
+def test_a_file_is_known_by_its_link_however_that_is_written(tmp_path: Path, made: Any) -> None:
+    store = _store(tmp_path)
+    location, kept = put(store, b"bytes", "d/a")
+    if made is not None:
+        made(location)
+    found = store.have(Spec(URL, path="d/a", size=5), None)
+    assert found is not None
+    assert (found.location, found.kept) == (location, kept)
+    assert found.location.read_bytes() == b"bytes"
+    assert os.readlink(location) == f"../{KEY}"  # now it is as this store writes it
+    store.close()
+
+
+@pytest.mark.parametrize("early", [False, True], ids=["seen-as-a-link", "made-a-link-before-the-first-look"])
+def test_a_file_is_known_through_a_folder_that_is_a_link(tmp_path: Path, early: bool) -> None:
+    store = _store(tmp_path)
+    spec = Spec(URL, path="link/a", size=5)
+    if early:
+        assert store.have(spec, None) is None
+    (tmp_path / "real/er").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("real/er")
+    put(store, b"bytes", "link/a")
+    found = store.have(spec, None)
+    assert found is not None
+    assert found.location == tmp_path / "link/a"
+    assert os.readlink(tmp_path / "real/er/a") == f"../../{KEY}"
+    assert found.location.read_bytes() == b"bytes"
+    store.close()
+
+
+def test_a_link_that_leads_nowhere_or_elsewhere_is_no_file(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    put(store, b"bytes", "d/a")
+    (tmp_path / "d/file").write_bytes(b"bytes")
+    for name, target in (("gone", f"../sha256/00/{'00' * 32}"), ("short", KEY), ("beside", "file")):
+        (tmp_path / "d" / name).symlink_to(target)
+    for name in ("gone", "short", "beside", "file", "none"):
+        assert store.have(Spec(URL, path=f"d/{name}", size=5), None) is None, name
+    store.close()

@@ -122,12 +122,14 @@ class ByDigest:
         kept = self._kept(part, blob)
         seen = kept or part.land(blob)
         location = self.adopt(key, spec)
-        touched = (folder, *((blob,) if kept else ()), *((str(location.parent),) if self._links else ()))
-        return Placed(location, key, seen, touched)
+        linked = (self._tree.folder(spec.path.rpartition("/")[0]),) if self._links else ()
+        return Placed(location, key, seen, (folder, *((blob,) if kept else ()), *linked))
 
     def _kept(self, part: FilePart, blob: str) -> os.stat_result | None:
         # The file that is there stays: its records hold its mtime and inode, and hard links share it.  But it may have
         # rotted: only the same bytes, compared, make the new part needless.
+        if not _there(blob):
+            return None
         part.whole()
         seen = part.twin(blob)
         if seen is not None:
@@ -136,7 +138,7 @@ class ByDigest:
 
     def reads(self, digests: Mapping[str, Digest]) -> bool:
         digest = digests.get("sha256")
-        return digest is not None and os.path.lexists(self._tree.at(_key(digest)))
+        return digest is not None and _there(self._tree.at(_key(digest)))
 
     def find(self, spec: Spec) -> str | None:
         for digest in spec.digests:
@@ -144,9 +146,24 @@ class ByDigest:
                 return _key(digest)
         if self._links != "symlink":  # a hard link does not say what else the file is called
             return None
+        return self._led_to(spec.path)
+
+    def _led_to(self, path: str) -> str | None:
+        """The key of the file that the symbolic link at this path leads to."""
+        link = self._tree.at(path)
+        above = path.rpartition("/")[0]
+        if self._tree.straight(above):
+            try:
+                target = os.readlink(link)
+            except OSError:  # nothing there, or a file
+                return None
+            # As this store makes them, in a folder that is where its path says: thirty calls to the system less.
+            key = target.removeprefix(_up(above))
+            if self._KEY.fullmatch(key) and target == _up(above) + key:
+                return key
         root = os.path.realpath(self._tree.root)
-        key = os.path.realpath(self._tree.at(spec.path)).removeprefix(root.rstrip("/") + "/")
-        return key if self._KEY.fullmatch(key) and key != spec.path else None
+        key = os.path.realpath(link).removeprefix(root.rstrip("/") + "/")
+        return key if self._KEY.fullmatch(key) and key != path else None
 
     def claimed(self, key: str) -> Mapping[str, Digest]:
         known = self._KEY.fullmatch(key)
@@ -157,7 +174,7 @@ class ByDigest:
             return self._tree.location(key)
         link = self._link_path(spec)
         for _ in range(100):
-            if self._linked(link, key):
+            if self._linked(link, key, spec.path.rpartition("/")[0]):
                 return self._tree.location(spec.path)
         raise StoreError(f"linking {link}: someone else takes it away whenever it is made")
 
@@ -167,23 +184,44 @@ class ByDigest:
             raise StoreError(f"{spec.path!r} lies in {self.within}/, which holds this store's files: give another path")
         return f"{self._tree.folder(above)}/{name}"
 
-    def _linked(self, link: str, key: str) -> bool:
+    def _linked(self, link: str, key: str, above: str) -> bool:
         """Whether the link is there now; False if a sweep took the new one on its way."""
-        refuse_taken(link)
         folder, _, name = link.rpartition("/")
         blob = self._tree.at(key)
-        passing = f"{folder}/{part_prefix(name)}{token()}"
         try:
-            if self._links == "hardlink":
-                return _same_file(link, blob) or _renamed(lambda: os.link(blob, passing), passing, link)
-            target = os.path.relpath(os.path.realpath(blob), os.path.realpath(folder))
-            return _leads_to(link, target) or _renamed(lambda: os.symlink(target, passing), passing, link)
+            target = self._target(above, key) if self._links == "symlink" else None
+            if _leads_to(link, target) if target is not None else _same_file(link, blob):
+                return True
+            refuse_taken(link)
+            passing = f"{folder}/{part_prefix(name)}{token()}"
+            if target is None:
+                return _renamed(lambda: os.link(blob, passing), passing, link, hard=True)
+            return _renamed(lambda: os.symlink(target, passing), passing, link, hard=False)
+        except StoreError:  # an OSError too
+            raise
         except FileNotFoundError as exc:
             if not os.path.lexists(blob):
                 raise refused(exc, f"linking {link} to {blob}") from exc
             return False
         except OSError as exc:
             raise refused(exc, f"linking {link} to {blob}") from exc
+
+    def _target(self, above: str, key: str) -> str:
+        """What a symbolic link in this folder holds in order to lead to this key."""
+        if self._tree.straight(above) and self._tree.straight(key.rpartition("/")[0]):
+            return _up(above) + key
+        blob, folder = self._tree.at(key), self._tree.at(above)
+        return os.path.relpath(os.path.realpath(blob), os.path.realpath(folder))
+
+
+def _up(folder: str) -> str:
+    """The way from this folder to the root."""
+    return "../" * (folder.count("/") + 1) if folder else ""
+
+
+def _there(path: str) -> bool:
+    # As refuse_taken: no exception where nothing is there, as for nearly every new file.
+    return os.access(path, os.F_OK, follow_symlinks=False)
 
 
 def _key(digest: Digest) -> str:
@@ -204,12 +242,18 @@ def _same_file(link: str, blob: str) -> bool:
         return False
 
 
-def _renamed(make: Callable[[], None], passing: str, final: str) -> bool:
+def _renamed(make: Callable[[], None], passing: str, final: str, *, hard: bool) -> bool:
     make()
     try:
         os.rename(passing, final)
-    finally:
-        # Still there after an error, and where both were the same file already: rename then does nothing.
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(passing)
+    except BaseException:
+        _gone(passing)
+        raise
+    if hard:  # where both were the same file already rename does nothing, and leaves it there
+        _gone(passing)
     return True
+
+
+def _gone(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)

@@ -43,6 +43,7 @@ class Tree:
         self.root = root
         self._good: dict[str, str] = {}
         self._as_paths: dict[str, Path] = {}
+        self._straight: dict[str, bool] = {}
         # Folders that were made, and whose parents the disk may not know durably yet.
         self._made: dict[str, None] = {}
 
@@ -82,9 +83,26 @@ class Tree:
         path = self._inside(relative)
         return self._remember(relative, path) if os.path.isdir(path) else None
 
+    def straight(self, relative: str) -> bool:
+        """Whether this folder is there, and no symbolic link on the way from the root to it: its path says where it is.
+
+        Looked at once, as whether it is below the root.
+        """
+        known = self._straight.get(relative)
+        if known is None:
+            path = self.at(relative) if relative else self.root
+            if not os.path.isdir(path):
+                return False
+            known = os.path.realpath(path) == os.path.join(os.path.realpath(self.root), relative).rstrip("/")
+            if len(self._straight) >= REMEMBERED:
+                self._straight.clear()
+            self._straight[relative] = known
+        return known
+
     def forget(self) -> None:
         """Look again: a folder was gone."""
         self._good.clear()
+        self._straight.clear()
 
     def unsynced(self, folder: str) -> list[str]:
         """The folder, and each one above that must be synced too because the one below it in this list was made."""
