@@ -14,14 +14,17 @@ import resource
 from collections import OrderedDict, deque
 from contextvars import ContextVar
 from time import monotonic
+from typing import Any
 
 import gevent
 
-# The lock that gevent's own thread pool uses: native in every world, also where threading's is a greenlet's.
+# What gevent's own thread pool uses: native in every world, also where threading's is a greenlet's.
 from gevent._threading import Lock
+from gevent._threading import get_thread_ident as get_ident
 from gevent.hub import Waiter
 
 from .errors import SpecError
+from .hubs import own
 from .spec import Ticket
 
 __all__ = [
@@ -99,13 +102,15 @@ class Slots:
 class Slot:
     """The right to hold a connection to a host, until it is left.  It is a Ticket."""
 
+    __slots__ = ("_connections", "_token", "_waiting", "host", "left", "levels", "slots")
+
     def __init__(self, slots: Slots, levels: tuple[Slots, ...], host: str) -> None:
         self.slots = slots
         self.levels = levels
         self.host = host
         self.left = False
         self._connections = 0
-        self._waiting: deque[Waiter] = deque()
+        self._waiting: deque[Waiter] | None = None
 
     def leave(self) -> None:
         """Give it back; a second time does nothing."""
@@ -133,8 +138,9 @@ class Slot:
 
     def connection(self, slots: Slots, host: str, timeout_s: float | None) -> Ticket:
         """A place for a connection under this slot; caps that the slot does not cover are waited for."""
-        more = tuple(level for level in slots.levels if level not in self.levels)
-        if more:
+        more: tuple[Slots, ...] = ()
+        if slots not in self.levels:  # else it covers those above it as well
+            more = tuple(level for level in slots.levels if level not in self.levels)
             _wait(more, host, timeout_s)
         # One connection is the download's own, one more may be a hook's: never more, and never none.
         if self._connections >= 2:
@@ -145,12 +151,13 @@ class Slot:
 
     def _wait_for_another(self, more: tuple[Slots, ...], host: str) -> None:
         waiter: Waiter = Waiter()
-        self._waiting.append(waiter)
+        waiting = self._waiting = deque() if self._waiting is None else self._waiting
+        waiting.append(waiter)
         try:
             waiter.get()
         except BaseException:
-            if waiter in self._waiting:
-                self._waiting.remove(waiter)
+            if waiter in waiting:
+                waiting.remove(waiter)
             else:  # the place was handed over already
                 self._closed()
             if more:
@@ -166,6 +173,8 @@ class Slot:
 
 class _Connection:
     """A connection's place under a slot."""
+
+    __slots__ = ("_host", "_more", "_slot")
 
     def __init__(self, slot: Slot, more: tuple[Slots, ...], host: str) -> None:
         self._slot: Slot | None = slot
@@ -183,6 +192,8 @@ class _Connection:
 class _Loan(Slot):
     """A slot under another download's slot: what both share is not taken twice."""
 
+    __slots__ = ("_ticket",)
+
     def __init__(self, slots: Slots, host: str, lender: Slot, timeout_s: float | None) -> None:
         self._ticket = lender.connection(slots, host, timeout_s)
         super().__init__(slots, slots.levels, host)
@@ -196,28 +207,63 @@ class _Loan(Slot):
         self.host = host
 
 
-class _Waiting:
-    """One who waits for a place.  Another thread's hub may grant it, so it is an ``async_`` watcher that wakes: a hub
-    without any watcher would take its last greenlet's wait for one without end, and say so (LoopExit).
+class _Here:
+    """Those of one hub who wait.  Another thread's hub may grant them their place, so as long as there are any a
+    watcher stands for them: a hub without one would take its last greenlet's wait for one without end (LoopExit).
     """
 
-    __slots__ = ("granted", "host", "levels", "waiter", "watcher")
+    def __init__(self) -> None:
+        self.loop = gevent.get_hub().loop
+        self._thread = get_ident()
+        self._count = 0
+        self._watcher: Any = None
+
+    def enter(self) -> None:
+        self._count += 1
+        if self._count == 1:
+            self._watcher = self.loop.async_()
+            self._watcher.start(_nothing)
+
+    def leave(self) -> None:
+        self._count -= 1
+        if not self._count:
+            watcher, self._watcher = self._watcher, None
+            watcher.stop()
+            watcher.close()
+
+    def wake(self, waiter: Waiter) -> None:
+        """From any thread: let the greenlet go on that waits with this."""
+        run = self.loop.run_callback if get_ident() == self._thread else self.loop.run_callback_threadsafe
+        run(waiter.switch, None)
+
+
+def _nothing() -> None:
+    pass
+
+
+class _Waiting:
+    """One who waits for a place."""
+
+    __slots__ = ("granted", "here", "host", "levels", "waiter")
 
     def __init__(self, levels: tuple[Slots, ...], host: str) -> None:
         self.levels = levels
         self.host = host
+        self.here = own("waiting for slots", _Here)
         self.waiter: Waiter = Waiter()
-        self.watcher = gevent.get_hub().loop.async_()
-        self.watcher.start(self.waiter.switch, None)
         self.granted = False
 
     def wait(self, timeout_s: float | None) -> None:
-        with gevent.Timeout(timeout_s, TimeoutError(f"no free connection to {self.host} within {timeout_s} s")):
-            self.waiter.get()
-
-    def close(self) -> None:
-        self.watcher.stop()
-        self.watcher.close()
+        self.here.enter()
+        try:
+            if timeout_s is None:
+                self.waiter.get()
+                return
+            late = TimeoutError(f"no free connection to {self.host} within {timeout_s} s")
+            with gevent.Timeout(timeout_s, late):
+                self.waiter.get()
+        finally:
+            self.here.leave()
 
 
 def _wait(levels: tuple[Slots, ...], host: str, timeout_s: float | None) -> None:
@@ -239,9 +285,6 @@ def _wait(levels: tuple[Slots, ...], host: str, timeout_s: float | None) -> None
             else:
                 _forget(me)
         raise
-    finally:
-        with _lock:  # whoever grants, on another thread perhaps, is done with the watcher by now
-            me.close()
 
 
 def _give_back(levels: tuple[Slots, ...], host: str) -> None:
@@ -281,7 +324,7 @@ def _grant(waiting: _Waiting) -> None:
     for level in waiting.levels:
         level._add(waiting.host)
     waiting.granted = True
-    waiting.watcher.send()
+    waiting.here.wake(waiting.waiter)
 
 
 def _forget(waiting: _Waiting) -> None:

@@ -23,7 +23,7 @@ from .events import Outcome
 from .hooks import checked, plain
 from .pipeline import LANE_FROM, Kit, Progress, never_walked, walk
 from .report import Report, Tally, automatic
-from .runs import Job, Run
+from .runs import Crew, Job, Run
 from .session import Session, use_gate
 from .spec import DigestLike, Profile, SourceLike, Spec, SpecLike
 from .store import FileStore, Store, StoreStage, TempStore, store_for
@@ -104,11 +104,14 @@ class Pool:
         self._closed = False
         self._spawned: _Counted | None = None
         self._report: Report | None = None
+        #: Whether nothing of a user's runs in the greenlets of its downloads.
+        own = checked(stages)
+        self._only_ours = not hooks and all(map(_is_ours, (*own, self.store, self.recorder, session, progress)))
         base = session or Session()
         gate = base.gate
         parent = gate if isinstance(gate, limits.Slots) else limits.process
         self._kit = Kit(
-            stages=self._stages(checked(stages), hooks, check),
+            stages=self._stages(own, hooks, check),
             sessions=_Sessions(base, profiles or {}),
             slots=parent.narrowed(self.size, per_host),
             patience=_patience(timeout, low_speed),
@@ -188,8 +191,10 @@ class Pool:
     ) -> Run:
         self._check_open()
 
+        crew = Crew(AHEAD * self.size if self._only_ours else 0)
+
         def start(spec: Spec, ended: Callable[[Job], None]) -> Job:
-            return self._job(spec, kit, ended, raises=False)
+            return self._job(spec, kit, ended, False, crew)
 
         def refuse(spec: Spec, error: FetchError) -> Outcome:
             return never_walked(spec, kit, error)
@@ -203,6 +208,7 @@ class Pool:
             fail_fast=self._raises,
             deadline_s=_seconds(deadline, "deadline"),
             keep=keep,
+            crew=crew,
         )
         self._runs.add(run)
         return run
@@ -224,16 +230,16 @@ class Pool:
             if not nested:
                 self._places.release()
 
-        return self._job(given, kit, ended, raises=self._raises)
+        return self._job(given, kit, ended, self._raises)
 
-    def _job(self, spec: Spec, kit: Kit, ended: Callable[[Job], None], raises: bool) -> Job:
+    def _job(self, spec: Spec, kit: Kit, ended: Callable[[Job], None], raises: bool, crew: Crew | None = None) -> Job:
         def left(job: Job) -> None:
             self._jobs.discard(job)
             ended(job)
 
         token = _inside.set(_inside.get() | {id(self)})
         try:
-            job = Job(spec, kit, left, raises)
+            job = Job(spec, kit, left, raises, crew)
         finally:
             _inside.reset(token)
         self._jobs.add(job)
@@ -260,7 +266,7 @@ class Pool:
         for run in list(self._runs):
             run.join()
         while self._jobs:
-            next(iter(self._jobs))._ended.wait()
+            next(iter(self._jobs)).wait()
 
     def close(self) -> None:
         """Wait for the jobs, pull no more for an iteration half way, close what this pool made.  Twice does nothing."""
@@ -294,6 +300,10 @@ class Pool:
 
     def __repr__(self) -> str:
         return f"Pool({self.size}, store={self.store!r}, {len(self._jobs)} under way)"
+
+
+def _is_ours(part: Any) -> bool:
+    return type(part) in (type(None), bool) or type(part).__module__.partition(".")[0] == __package__
 
 
 class _Counted:

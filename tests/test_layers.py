@@ -29,7 +29,7 @@ MAP: dict[str, set[str]] = {
     "plan": NOUNS,
     "hooks": NOUNS,
     "monkey": {"errors"},
-    "limits": NOUNS,
+    "limits": NOUNS | {"hubs"},
     "hubs": set(),
     "within": {"hubs"},
     "kills": {"errors"},
