@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import http.client
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -156,7 +157,7 @@ class _Cooperative(HTTPConnection):
             sock.settimeout(None)
         try:
             flow.ask(payload)
-        except (BrokenPipeError, ConnectionResetError):
+        except UNSENT:
             # As in pools.py: who answers and closes before all was read is heard; a kept connection has no answer.
             if self.served:
                 raise
@@ -275,8 +276,11 @@ class TLSConnection(_Cooperative, HTTPSConnection):
             raise ProxyError("the proxy dug no tunnel", exc) from exc
 
 
+#: What sending to a peer that is gone ends in. TLS has a word of its own; what the peer said before can still be read,
+#: and in TLS 1.3 that is why it does not take our certificate (test_matrix_d).
+UNSENT = (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError)
 #: A kept connection that ends in one of these before a byte of an answer came was closed by the server meanwhile.
-STALE = (http.client.RemoteDisconnected, ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
+STALE = (http.client.RemoteDisconnected, ConnectionAbortedError, *UNSENT)
 
 
 def went_stale(error: BaseException) -> bool:

@@ -32,7 +32,7 @@ from ..hubs import own
 from ..names import shown
 from ..spec import Ticket
 from ..within import within
-from .connection import PlainConnection, TLSConnection, went_stale
+from .connection import UNSENT, PlainConnection, TLSConnection, went_stale
 from .exchange import Exchange
 from .reply import Reply
 from .rest import Idle, Rest
@@ -224,7 +224,7 @@ class _SharedPool(HTTPConnectionPool):
         preload, decode, enforce = options
         try:
             conn.request(method, url, body=body, headers=headers, chunked=chunked)
-        except (BrokenPipeError, ConnectionResetError):
+        except UNSENT:
             # A server may answer, and close, before it has read the whole request: the answer counts. On a kept
             # connection there is none.
             if conn.served and not body:
