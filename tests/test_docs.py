@@ -240,7 +240,18 @@ def test_every_test_that_is_named_exists(page: str) -> None:
 
 
 #: The rows of the fault matrix that this release answers for.
-WANTED = {"E1", "E2", *(f"E{n}" for n in range(5, 14)), "E21", "E22", "E23", "G", *(f"H{n}" for n in range(1, 11))}
+WANTED = {
+    *(f"B{n}" for n in range(1, 31)),
+    *(f"D{n}" for n in range(1, 10)),
+    "E1",
+    "E2",
+    *(f"E{n}" for n in range(5, 14)),
+    "E21",
+    "E22",
+    "E23",
+    "G",
+    *(f"H{n}" for n in range(1, 11)),
+}
 
 
 def test_the_table_of_faults_has_every_row_that_was_promised() -> None:

@@ -7,7 +7,6 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-import gevent
 import pytest
 import requests
 from gevent.threadpool import ThreadPool
@@ -22,9 +21,10 @@ from geofetch.spec import Profile, Source, Spec
 from geofetch.stream import opened
 from geofetch.transport import Adapter, pools
 from tests.origin.faults import FAULTS
-from tests.origin.scenes import GATE, Scene
 from tests.support.certs import Authority
 from tests.support.diary import sha256
+from tests.support.lanes import *  # noqa: F403 - the fixtures of these tests
+from tests.support.lanes import Lanes
 from tests.support.leftovers import Leftovers
 from tests.support.mirrors import Mirror, Origins
 from tests.support.sessions import *  # noqa: F403 - the fixtures of these tests
@@ -33,30 +33,6 @@ from tests.support.walking import *  # noqa: F403 - the fixtures of these tests
 from tests.support.walking import pooled
 
 BODY = b"a file " * 100
-
-
-class Lanes:
-    """Which lane each request of a download took."""
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.taken: list[str] = []
-        self._asked = express.asked
-        self.closed = False
-        patch.setattr(express, "asked", self._noted)
-
-    def _noted(self, *about: Any) -> Any:
-        try:
-            found = None if self.closed else self._asked(*about)
-        except BaseException:
-            self.taken.append("express")
-            raise
-        self.taken.append("requests" if found is None else "express")
-        return found
-
-
-@pytest.fixture
-def lanes(monkeypatch: pytest.MonkeyPatch) -> Lanes:
-    return Lanes(monkeypatch)
 
 
 def download(session: Session, url: str) -> bytes:
@@ -146,30 +122,6 @@ def _told(outcome: Outcome) -> tuple[Any, ...]:
         None if head is None else (head.status, head.length, head.framed, head.encoding),
         outcome.location.read_bytes() if outcome.ok else None,
     )
-
-
-def test_a_kept_connection_that_the_server_closed_is_replaced_once(mirror: Mirror, lanes: Lanes) -> None:
-    file = mirror.plays([Scene(body=BODY), Scene(body=BODY, reused="close"), Scene(body=BODY)], at="/a")
-    session = Session()
-    assert [download(session, file.url) for _ in range(2)] == [BODY, BODY]
-    assert set(lanes.taken) == {"express"}
-    assert mirror.accepted == 2
-
-
-def test_what_came_while_a_connection_rested_is_nobodys_answer(mirror: Mirror, lanes: Lanes) -> None:
-    """A server that sends a second answer a moment after the first: it would pass for that of the next file."""
-    smuggled = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
-    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
-    first = mirror.raw(answer, GATE, smuggled, then="hang")
-    file, session = mirror.serves(BODY), Session()
-    assert download(session, first.url) == BODY
-    first.release()
-    (resting,) = pools.shared().rest.taken()
-    pools.shared().rest.enter(resting)
-    gevent.get_hub().wait(gevent.get_hub().loop.io(resting.sock.fileno(), 1))  # until it is there
-    assert download(session, file.url) == BODY
-    assert mirror.accepted == 2
-    assert set(lanes.taken) == {"express"}
 
 
 def test_one_connection_serves_many_files_and_the_sessions_own_calls(mirror: Mirror, lanes: Lanes) -> None:

@@ -1,11 +1,7 @@
-"""A response of 4 KiB, cut behind each of its bytes: never a success, and all that came of the body is handed over.
-
-By default behind each byte of the head, of the end, and every eighth one between; with GEOFETCH_TEST_FULL=1 each one.
-"""
+"""A response of 4 KiB, cut behind each of its bytes: never a success, and all that came of the body is handed over."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import gevent
@@ -17,10 +13,14 @@ from geofetch.session import Session
 from geofetch.spec import Source
 from geofetch.stream import opened
 from tests.origin.content import made
-from tests.origin.scenes import chunks, raw
+from tests.origin.scenes import chunks
+from tests.support.keeping import Keeping
+from tests.support.lanes import *  # noqa: F403 - the fixtures of these tests
+from tests.support.lanes import Lanes
 from tests.support.mirrors import Mirror
 from tests.support.sessions import *  # noqa: F403 - the fixtures of these tests
 from tests.support.sessions import PATIENT
+from tests.support.walking import pooled
 
 BODY = made(4096, "cuts")
 COUNTED = b"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 4096\r\n\r\n"
@@ -71,28 +71,59 @@ CASES = {
     "chunks": (CHUNKED, chunks(BODY, 100), of_chunks),
     "sizes-with-zeros": (CHUNKED, PADDED, of_chunks),
 }
-FULL = bool(os.environ.get("GEOFETCH_TEST_FULL"))
 
 
-def cuts_of(head: bytes, wire: bytes) -> list[int]:
-    """Behind which bytes to cut."""
-    every, size = 1 if FULL else 8, len(head) + len(wire)
-    return [cut for cut in range(size) if cut % every == 0 or cut < len(head) + 5 or cut > size - 20]
+def error_of(cut: int, head: bytes) -> type[SourceError]:
+    """What an answer is called that ended behind so many bytes."""
+    return Unreachable if cut == 0 else BadResponse if cut < len(head) else Truncated
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_cut_behind_any_byte_nothing_is_stored_and_nothing_lost(
+    mirror: Mirror, lanes: Lanes, lane: str, case: str
+) -> None:
+    """Each of the bytes, head included, in downloads as everybody has them; what came is in the part by ``failed``."""
+    head, wire, meant = CASES[case]
+    base, cuts, store = mirror.cuts(head + wire), range(len(head) + len(wire)), Keeping()
+    with pooled(16, store=store, retries=0, timeout=10, low_speed=None) as pool:
+        outcomes = {outcome.spec.source.url: outcome for outcome in pool.imap_unordered(f"{base}{cut}" for cut in cuts)}
+    parts = {part.url: part for part in store.parts}
+    assert len(parts) == len(store.parts)
+    for cut in cuts:
+        outcome, part = outcomes.pop(f"{base}{cut}"), parts.pop(f"{base}{cut}", None)
+        assert (outcome.state, type(outcome.error)) == ("failed", error_of(cut, head)), cut
+        if cut < len(head):
+            assert part is None, cut
+        else:
+            assert part is not None, cut
+            assert (part.ended, part.data) == ("discarded", meant(wire[: cut - len(head)])), cut
+            assert outcome.fetched == len(part.data), cut
+    assert (outcomes, parts) == ({}, {})
+    assert mirror.hits == len(cuts)
+    assert lanes.taken == [lane] * len(cuts)
+
+
+def test_whole_it_is_stored(mirror: Mirror, lanes: Lanes, lane: str) -> None:
+    """The cuts above would fail in any case, were the whole answer none."""
+    store = Keeping()
+    with pooled(2, store=store, retries=0) as pool:
+        for head, wire, meant in CASES.values():
+            (outcome,) = pool.map([f"{mirror.cuts(head + wire)}{len(head + wire)}"])
+            assert outcome.location == meant(wire)
+    assert set(lanes.taken) == {lane}
 
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("end", ["chop", "reset"])
-def test_cut_behind_any_byte_it_is_no_success_and_nothing_is_lost(mirror: Mirror, case: str, end: str) -> None:
+def test_cut_behind_some_bytes_all_that_came_is_handed_over(mirror: Mirror, case: str, end: str) -> None:
+    """As the walk opens it, one connection at a time; and with resets."""
     head, wire, meant = CASES[case]
-    session, cuts = Session(), cuts_of(head, wire)[:: 1 if end == "chop" else 20]
-    for first in range(0, len(cuts), 500):
-        batch = cuts[first : first + 500]
-        url = mirror.plays([raw((head + wire)[:cut], then=end) for cut in batch]).url  # type: ignore[arg-type]
-        for cut in batch:
-            got, error = walked(session, url)
-            assert got == meant(wire[: max(0, cut - len(head))]), cut
-            if end == "chop":
-                assert type(error) is (Unreachable if cut == 0 else BadResponse if cut < len(head) else Truncated), cut
+    session, base, size = Session(), mirror.cuts(head + wire, end), len(head) + len(wire)
+    for cut in [*range(0, size, 64), *range(len(head) - 2, len(head) + 5), *range(size - 7, size)]:
+        got, error = walked(session, f"{base}{cut}")
+        assert got == meant(wire[: max(0, cut - len(head))]), cut
+        if end == "chop":
+            assert type(error) is error_of(cut, head), cut
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 from geofetch.errors import (
-    BadResponse,
     BadStatus,
     DeadlineExceeded,
     DigestMismatch,
@@ -156,6 +155,11 @@ def test_a_connection_that_ends_at_once(origins: Origins, get: GET, greets: str)
     assert type(outcome.error) is Unreachable
 
 
+@pytest.mark.parametrize("fault", ["reset-before-the-answer", "closed-before-the-answer"])
+def test_a_connection_that_ends_when_it_was_asked(mirror: Mirror, get: GET, fault: str) -> None:
+    assert type(get(mirror.plays([FAULTS[fault]]).url).error) is Unreachable
+
+
 def test_a_server_that_never_answers(origins: Origins, get: GET) -> None:
     outcome = get(origins.silent().source.url, pool={"timeout": (5, 0.1)})
     assert type(outcome.error) is Stalled
@@ -204,59 +208,6 @@ def test_a_deadline_ends_what_goes_on_for_ever(mirror: Mirror, get: GET) -> None
     assert type(outcome.error) is DeadlineExceeded
     assert "not done within 0.2 s" in str(outcome.error)
     mirror.left()
-
-
-#: What geofetch makes of each answer that no good server gives; the scenes stand in tests/origin/faults.py.
-MADE_OF: dict[str, type[FetchError] | str] = {
-    "reset-before-the-answer": Unreachable,
-    "closed-before-the-answer": Unreachable,
-    "length-cut": Truncated,
-    "length-reset": Truncated,
-    "length-cut-at-nothing": Truncated,
-    "length-cut-before-last-byte": Truncated,
-    "chunk-cut": Truncated,
-    "chunk-reset": Truncated,
-    "no-last-chunk": Truncated,
-    "no-length": "nothing",
-    "no-length-reset": Truncated,
-    "chunk-size-garbage": BadResponse,
-    "chunk-size-empty": BadResponse,
-    "two-lengths": BadResponse,
-    "two-lengths-in-one-line": BadResponse,
-    "same-length-twice": "framing",
-    "negative-length": BadResponse,
-    "length-in-words": BadResponse,
-    "length-with-plus": BadResponse,
-    "te-gzip": BadResponse,
-    "te-gzip-chunked": BadResponse,
-    "te-unknown": BadResponse,
-    "status-line-bad": BadResponse,
-    "http-0.9": BadResponse,
-    "100-three-times": "framing",
-    "103-first": "framing",
-    "100-storm": BadResponse,
-    "103-storm": BadResponse,
-    "101": BadStatus,
-    "204": BadStatus,
-    "204-with-body": BadStatus,
-    "205": BadStatus,
-    "206-unasked": BadResponse,
-    "304-unasked": BadStatus,
-    "header-without-colon": BadResponse,
-    "head-without-end": BadResponse,
-    "header-without-end": BadResponse,
-    "bytes-after-the-end": "framing",
-    "smuggled-answer": "framing",
-}
-
-
-@pytest.mark.parametrize(("fault", "made_of"), MADE_OF.items(), ids=MADE_OF)
-def test_an_answer_that_is_none(mirror: Mirror, get: GET, fault: str, made_of: type[FetchError] | str) -> None:
-    outcome = get(mirror.plays([FAULTS[fault]]).url)
-    if isinstance(made_of, str):
-        assert (outcome.state, outcome.verified, read(outcome)) == ("stored", made_of, BODY)
-    else:
-        assert type(outcome.error) is made_of
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ Every command is short; none of them waits for a client.  The process ends with 
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -15,7 +16,7 @@ import traceback
 from itertools import count
 from typing import Any
 
-from .house import Closed, Listener, Play, Tree
+from .house import Closed, Cuts, Listener, Play, Tree
 
 _listeners: dict[int, Any] = {}
 _numbers = count(1)
@@ -51,12 +52,20 @@ def tree_hits(id: int, prefix: str) -> dict[str, int]:
     return next(dict(one.hits) for one in _listeners[id].trees if one.prefix == prefix)
 
 
+def cuts(id: int, prefix: str, data: str, end: str) -> None:
+    _listeners[id].trees.append(Cuts(prefix, base64.b64decode(data), end))
+
+
 def release(id: int, path: str) -> None:
     _listeners[id].plays[path].release()
 
 
 def latency(id: int, seconds: float) -> None:
     _listeners[id].latency_s = seconds
+
+
+def renew(id: int, cert: str) -> None:
+    _listeners[id].renew(cert)
 
 
 def drop(id: int, reset: bool) -> None:
@@ -86,7 +95,22 @@ def connections(id: int) -> list[dict[str, Any]]:
 
 _COMMANDS = {
     command.__name__: command
-    for command in (listen, close, play, tree, tree_hits, release, latency, drop, seen, requests, stats, connections)
+    for command in (
+        listen,
+        close,
+        play,
+        tree,
+        tree_hits,
+        cuts,
+        release,
+        latency,
+        renew,
+        drop,
+        seen,
+        requests,
+        stats,
+        connections,
+    )
 }
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from . import proxy
 from .content import tree_file, tree_name
-from .scenes import Scene
+from .scenes import Scene, raw
 from .wire import Left, Request, Wire
 
 _BAD_SCRIPT = Scene(status=404, body=b"nothing is played here").script()
@@ -79,6 +79,18 @@ class Tree:
 
 
 @dataclass(slots=True)
+class Cuts:
+    """One answer, broken off behind any of its bytes: the path says behind which, and ``end`` how."""
+
+    prefix: str
+    data: bytes
+    end: str
+
+    def script(self, name: str) -> dict[str, Any]:
+        return raw(self.data[: int(name)], then=self.end).script()
+
+
+@dataclass(slots=True)
 class Connection:
     """One accepted connection."""
 
@@ -106,7 +118,7 @@ class Listener:
         self.sock = socket.create_server((host, 0), backlog=1024)
         self.port: int = self.sock.getsockname()[1]
         self.plays: dict[str, Play] = {}
-        self.trees: list[Tree] = []
+        self.trees: list[Tree | Cuts] = []
         self.requests: deque[Request] = deque(maxlen=20_000)
         self.connections: list[Connection] = []
         self.hits = 0
@@ -115,6 +127,7 @@ class Listener:
         self._proxy = forward
         self._lock = threading.Lock()
         self._names: dict[int, str] = {}
+        self._tls = tls or {}
         self._context = None if tls is None else _context(tls, self._names)
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -194,6 +207,10 @@ class Listener:
         assert self._proxy is not None
         return proxy.answer(connection.wire, request, self._proxy)
 
+    def renew(self, cert: str) -> None:
+        """Show another certificate from the next connection on."""
+        self._context = _context({**self._tls, "cert": cert}, self._names)
+
     def drop(self, reset: bool) -> None:
         """End every connection from this side."""
         for connection in [one for one in self.connections if one.open]:
@@ -216,6 +233,8 @@ class Listener:
 def _context(tls: dict[str, Any], names: dict[int, str]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tls["cert"])
+    if tls.get("ciphers"):
+        context.set_ciphers(tls["ciphers"])
     for name in ("minimum_version", "maximum_version"):
         if tls.get(name):
             setattr(context, name, ssl.TLSVersion[tls[name]])

@@ -45,21 +45,35 @@ class Authority:
         self.server = cache(self._server)
         self.client = cache(self._client)
 
-    def _server(self, *names: str, expired: bool = False) -> Certificate:
-        """For a server of these names and addresses."""
-        now = datetime.now(UTC)
-        ends: dict[str, Any] = {"not_before": now - timedelta(days=9), "not_after": now - timedelta(days=1)}
-        return self._written(names[0], self._ca.issue_cert(*names, **(ends if expired else {})))
+    def _server(self, *names: str, expired: bool = False, early: bool = False, cn: str | None = None) -> Certificate:
+        """For a server of these names and addresses; ``early``: from tomorrow on.  ``cn`` is the subject's name."""
+        given = self._ca.issue_cert(*names, common_name=cn, **_time(expired, early))
+        return self._written(cn or names[0], given)
 
-    def _client(self, name: str) -> Certificate:
+    def _client(self, name: str, expired: bool = False) -> Certificate:
         """For a client of that name."""
-        return self._written(name, self._ca.issue_cert(f"{name}@client.test", common_name=name))
+        return self._written(name, self._ca.issue_cert(f"{name}@client.test", common_name=name, **_time(expired)))
+
+    def itself(self) -> Certificate:
+        """The CA's own certificate with its key: nobody else has signed it."""
+        key = self._ca.private_key_pem
+        return self._put("itself", self.pem, key.bytes())
 
     def _written(self, name: str, made: trustme.LeafCert) -> Certificate:
+        return self._put(name, b"".join(part.bytes() for part in made.cert_chain_pems), made.private_key_pem.bytes())
+
+    def _put(self, name: str, chain: bytes, secret: bytes) -> Certificate:
         stem = self._folder / f"cert-{next(_numbers)}"
         cert, key, both = (stem.with_suffix(suffix) for suffix in (".crt", ".key", ".pem"))
-        chain = b"".join(part.bytes() for part in made.cert_chain_pems)
         cert.write_bytes(chain)
-        key.write_bytes(made.private_key_pem.bytes())
-        both.write_bytes(made.private_key_pem.bytes() + chain)
+        key.write_bytes(secret)
+        both.write_bytes(secret + chain)
         return Certificate(name, cert, key, both, both.read_bytes())
+
+
+def _time(expired: bool = False, early: bool = False) -> dict[str, Any]:
+    """When a certificate counts: always, until yesterday, from tomorrow on."""
+    now, day = datetime.now(UTC), timedelta(days=1)
+    if expired:
+        return {"not_before": now - 9 * day, "not_after": now - day}
+    return {"not_before": now + day, "not_after": now + 9 * day} if early else {}

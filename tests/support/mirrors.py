@@ -19,7 +19,7 @@ from tests.origin.content import tree_file, tree_name
 from tests.origin.scenes import Scene, raw
 from tests.origin.wire import Request
 
-from .certs import Authority
+from .certs import Authority, Certificate
 from .process import OriginProcess
 from .waiting import until
 
@@ -247,6 +247,16 @@ class Mirror(Port):
         self.tell("tree", prefix=prefix, count=number, size=bounds, seed=str(seed))
         return Tree(self, prefix, number, bounds, str(seed))
 
+    def cuts(self, data: bytes, end: str = "chop") -> str:
+        """The same answer, broken off: the URL to which the number of bytes is added.  ``end``: "chop" or "reset"."""
+        prefix = f"/{next(self._paths)}/"
+        self.tell("cuts", prefix=prefix, data=base64.b64encode(data).decode(), end=end)
+        return self.base + prefix
+
+    def renews(self, shows: Certificate) -> None:
+        """From the next connection on it shows this certificate."""
+        self.tell("renew", cert=str(shows.both))
+
     def latency(self, seconds: float) -> None:
         """From now on every answer comes so much later."""
         self.tell("latency", seconds=seconds)
@@ -297,10 +307,13 @@ class Origins:
         versions: tuple[str | None, str | None] = (None, None),
         greets: Iterable[str] = (),
         host: str = "127.0.0.1",
+        shows: Certificate | None = None,
+        ciphers: str | None = None,
     ) -> Mirror:
         """A TLS port.  ``wants``: the CA that a client's certificate must come from; ``versions``: the least and the
-        greatest, as in ssl.TLSVersion ("TLSv1_2").  ``greets`` other than "serve" end no handshake."""
-        tls = self._tls(ca, names, expired, wants, versions)
+        greatest, as in ssl.TLSVersion ("TLSv1_2").  ``greets`` other than "serve" end no handshake.  ``shows``: its
+        certificate; ``ciphers`` are OpenSSL's."""
+        tls = {**self._tls(ca, names, expired, wants, versions, shows), "ciphers": ciphers}
         return self._kept(Mirror(self._origin, host, "https", tls=tls, greets=list(greets)))
 
     def _tls(
@@ -310,9 +323,10 @@ class Origins:
         expired: bool = False,
         wants: Authority | None = None,
         versions: tuple[str | None, str | None] = (None, None),
+        shows: Certificate | None = None,
     ) -> dict[str, Any]:
         return {
-            "cert": str((ca or self._ca).server(*names, expired=expired).both),
+            "cert": str((shows or (ca or self._ca).server(*names, expired=expired)).both),
             "client_ca": None if wants is None else str(wants.path),
             "minimum_version": versions[0],
             "maximum_version": versions[1],
