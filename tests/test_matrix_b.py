@@ -24,17 +24,21 @@ from geofetch.errors import (
     Truncated,
     Undecodable,
 )
+from geofetch.pipeline import LANE_FROM
 from geofetch.spec import Profile
+from tests.origin.content import made
 from tests.origin.faults import BODY, FAULTS
 from tests.origin.scenes import GATE, Drip, Endless, Scene, chunks, raw
 from tests.support.certs import Authority
 from tests.support.diary import sha256
+from tests.support.keeping import Keeping
 from tests.support.lanes import *  # noqa: F403 - the fixtures of these tests
 from tests.support.lanes import Lanes
-from tests.support.mirrors import Origins
+from tests.support.mirrors import Mirror, Origins
 from tests.support.rows import AGAIN, ANY, NEXT, STOP, Row, held
 from tests.support.sessions import *  # noqa: F403 - the fixtures of these tests
 from tests.support.walking import *  # noqa: F403 - the fixtures of these tests
+from tests.support.walking import pooled
 
 OK = b"HTTP/1.1 200 OK\r\n"
 LENGTH = b"Content-Length: 100\r\n\r\n"
@@ -320,3 +324,19 @@ def test_a_row_of_part_b(origins: Origins, ca: Authority, lanes: Lanes, lane: st
 
 def test_every_row_of_part_b_is_there() -> None:
     assert {name.partition(" ")[0] for name in ROWS} == {f"B{n}" for n in range(1, 31)}
+
+
+@pytest.mark.xfail(reason="a lane drops what waits for its thread when the body ends before its time", strict=True)
+def test_of_a_large_body_that_is_cut_all_that_came_has_reached_the_part(
+    mirror: Mirror, lanes: Lanes, lane: str
+) -> None:
+    """B4 again, off the hub: chunks are handed to a native thread in batches, and the last one is never full."""
+    body, store = made(3 * LANE_FROM, "large"), Keeping()
+    cut = LANE_FROM + LANE_FROM // 2
+    with pooled(1, store=store, retries=0) as pool:
+        (outcome,) = pool.map([mirror.serves(body, cut=cut).url])
+    assert (type(outcome.error), outcome.fetched) == (Truncated, cut)
+    assert lanes.taken == [lane]
+    (part,) = store.parts
+    assert len(part.data) == cut
+    assert part.data == body[:cut]

@@ -12,7 +12,7 @@ import pytest
 from geofetch import express
 
 #: The fixtures; a test file imports them all, and the names by name.
-__all__ = ["lane", "lanes"]
+__all__ = ["LANES", "lane", "lanes"]
 
 #: Every test of ``lane`` runs once on each.
 LANES = ("express", "requests")
