@@ -141,6 +141,7 @@ ROWS: dict[str, Row] = {
     "B9 empty": none(framed("chunk-size-empty")),
     "B9 0x": none(framed("chunk-size-0x")),
     "B9 longer than it says": none(framed("chunk-longer-than-its-size"), BODY[:5]),
+    "B9 others than its end": none(sent(CHUNKED + b"5\r\n01234!!5\r\n56789\r\n0\r\n\r\n"), BODY[:5]),
     "B10": none(sent(CHUNKED + b"64;x=", Endless(b"a" * 1000, 0))),
     "B10 of 80 kb": none(framed("chunk-extension-of-80-kb")),
     "B10 behind a chunk": none(sent(CHUNKED + b"64\r\n" + BODY + b"\r\n5;x=", Endless(b"a" * 1000, 0)), BODY),
