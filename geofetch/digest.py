@@ -42,6 +42,14 @@ class Digest:
             )
 
     @classmethod
+    def made(cls, algorithm: str, value: bytes) -> Digest:
+        """Of what is sure: a canonical name, and as many bytes as that has."""
+        found = cls.__new__(cls)
+        object.__setattr__(found, "algorithm", algorithm)
+        object.__setattr__(found, "value", value)
+        return found
+
+    @classmethod
     def parse(cls, text: str) -> Digest:
         """From ``sha256:<hex>``, ``sha256=<hex>`` or Subresource Integrity's ``sha256-<base64>`` (W3C SRI, 3.5)."""
         named, separator, value = _split(text)
@@ -77,6 +85,8 @@ def _split(text: str) -> tuple[str, str, str]:
     return text.rpartition("-")
 
 
+#: What is written nearly always.
+_PLAIN = re.compile(r"sha256:([0-9a-fA-F]{64})")
 _SHORT_BLAKE2 = re.compile(r"(blake2[bs])-(\d+)")
 
 
@@ -161,6 +171,9 @@ def digests(wanted: DigestLike | None) -> tuple[Digest, ...]:
     """Digests in any usual writing, one an algorithm; two values for one algorithm are a SpecError."""
     if wanted is None:
         return ()
+    plain = _PLAIN.fullmatch(wanted) if isinstance(wanted, str) else None
+    if plain is not None:
+        return (Digest.made("sha256", bytes.fromhex(plain[1])),)
     found = tuple(_each(wanted))
     by_name: dict[str, Digest] = {}
     for digest in found:

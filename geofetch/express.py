@@ -102,7 +102,7 @@ class _Way:
             monotonic() < self._until
             and shared() is self._shared  # of this native thread and process
             and (self.pool is None or self._fits())
-            and self._said == _said(session)
+            and _still_says(session, self._said)
             and environment() is self._around
             and lean.Template.of(session.headers, self._template) is self._template
         )
@@ -118,7 +118,7 @@ def prepared_for(session: Session, url: str) -> PreparedRequest:
 
 
 def _said(session: Session) -> tuple[Any, ...]:
-    """All that a session holds and a request is made of, but for its headers."""
+    """All that a session holds and a request is made of, but for its headers; a copy of what may change in place."""
     return (
         session.auth,
         dict(session.proxies),
@@ -127,7 +127,23 @@ def _said(session: Session) -> tuple[Any, ...]:
         session.trust_env,
         session.profile,
         session.gate,
-        [*session.adapters.items()],
+        [*session.adapters.values()],
+        [*session.adapters],
+    )
+
+
+def _still_says(session: Session, said: tuple[Any, ...]) -> bool:
+    auth, proxies, verify, cert, trust_env, profile, gate, adapters, prefixes = said
+    return (
+        session.gate is gate
+        and session.profile is profile
+        and session.auth == auth
+        and session.proxies == proxies
+        and session.verify == verify
+        and session.cert == cert
+        and session.trust_env == trust_env
+        and [*session.adapters.values()] == adapters
+        and [*session.adapters] == prefixes
     )
 
 

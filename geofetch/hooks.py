@@ -47,9 +47,7 @@ class Bound(dict[str, tuple[Hook, ...]]):
         super().__init__(_NONE)
         self.offloaded: tuple[Hook, ...] = ()
 
-    def _add(self, hooks: Hooks | None, known: Sequence[str], stage: Any, offload: bool = False) -> None:
-        if not hooks:
-            return
+    def _add(self, hooks: Hooks, known: Sequence[str], stage: Any, offload: bool = False) -> None:
         for fact, hook in hooks.items():
             if fact not in known:
                 raise SpecError(f"{stage!r} listens to {fact!r}; there are {', '.join(known)}")
@@ -63,7 +61,9 @@ def bound(stages: Iterable[Any], attempt: Attempt) -> Bound:
     """Every stage bound to one attempt."""
     hooks = Bound()
     for stage in stages:
-        hooks._add(stage.bind(attempt), ATTEMPT_FACTS, stage, getattr(stage, "offload", False))
+        offered = stage.bind(attempt)
+        if offered:
+            hooks._add(offered, ATTEMPT_FACTS, stage, getattr(stage, "offload", False))
     return hooks
 
 
@@ -72,8 +72,9 @@ def watched(stages: Iterable[Any], spec: Spec) -> Bound:
     hooks = Bound()
     for stage in stages:
         watch = getattr(stage, "watch", None)
-        if watch is not None:
-            hooks._add(watch(spec), SPEC_FACTS, stage)
+        offered = watch(spec) if watch is not None else None
+        if offered:
+            hooks._add(offered, SPEC_FACTS, stage)
     return hooks
 
 

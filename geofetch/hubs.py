@@ -19,9 +19,15 @@ T = TypeVar("T")
 
 def own(name: str, make: Callable[[], T]) -> T:
     """This hub's own, made when it is first asked for."""
-    held = gevent.get_hub().__dict__.setdefault("_geofetch", {})
-    key = os.getpid(), name
-    if key not in held:
-        held[key] = make()
-    found: T = held[key]
+    hub = gevent.get_hub()
+    try:
+        process, held = hub._geofetch
+    except AttributeError:
+        process, held = 0, {}
+    if process != os.getpid():
+        held = {}
+        hub._geofetch = os.getpid(), held
+    found: T | None = held.get(name)
+    if found is None:
+        found = held[name] = make()
     return found

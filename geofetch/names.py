@@ -6,6 +6,7 @@ The same rules serve a URL given by hand, a name out of a manifest and a path in
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 from .errors import SpecError
@@ -23,9 +24,15 @@ PART_PREFIX = ".part-"
 
 MASK = "***"
 
+#: Origins that are remembered.
+ORIGINS = 4096
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 #: What nearly all paths look like: parts of ASCII that begin with a letter or digit.  No rule finds fault with them.
 _PLAIN_PATH = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._+~=@%-]*)(?:/[A-Za-z0-9][A-Za-z0-9._+~=@%-]*)*")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~=-]*")
+#: What nearly all URLs look like; what is wrong with one of them is wrong before its path, and the same for all there.
+_PLAIN_URL = re.compile(r"(https?://[a-z0-9.-]+(?::[0-9]{1,5})?)(/[!-~]*)")
 _SECRET_QUERY = re.compile(
     r"(?i)^x-(amz|goog|oss|cos)-|^(sig|auth|authorization|key|pwd|passwd|hdnts|hdnea|jwt|sas)$"
     r"|token|secret|signature|password|credential|api-?_?key|access-?_?key"
@@ -36,6 +43,13 @@ def checked_url(url: str) -> str:
     """The URL itself, if a file can be fetched from it; a SpecError that says what is wrong otherwise."""
     if not isinstance(url, str):
         raise SpecError(f"a source is a URL in text, not {type(url).__name__}")
+    plain = _PLAIN_URL.fullmatch(url)
+    if plain is None or _origin(plain[1]) is None:
+        _check(url)
+    return url
+
+
+def _check(url: str) -> None:
     if not url or url != url.strip():
         raise SpecError(f"bad URL {shown(url)!r}: empty, or white space around it")
     if _CONTROL.search(url):
@@ -51,10 +65,9 @@ def checked_url(url: str) -> str:
         named = f"unknown scheme {parts.scheme!r}" if parts.scheme else "no scheme"
         raise SpecError(f"bad URL {shown(url)!r}: {named}; use http, https or file")
     if parts.scheme == "file":
-        return _checked_file_url(url, parts)
-    if not host or not _is_host(host):
+        _check_file_url(url, parts)
+    elif not host or not _is_host(host):
         raise SpecError(f"bad URL {shown(url)!r}: {'bad' if host else 'no'} host")
-    return url
 
 
 def _is_host(host: str) -> bool:
@@ -68,13 +81,12 @@ def _reason(exc: ValueError) -> str:
     return str(exc).split(":")[0].split("'")[0].strip() or "not a URL"
 
 
-def _checked_file_url(url: str, parts: SplitResult) -> str:
+def _check_file_url(url: str, parts: SplitResult) -> None:
     # RFC 8089: an empty host or localhost means this machine; any other one is not ours to reach.
     if parts.netloc not in ("", "localhost"):
         raise SpecError(f"bad URL {shown(url)!r}: file: reaches this machine only, not the host {parts.hostname!r}")
     if not parts.path.startswith("/") or "%00" in parts.path:
         raise SpecError(f"bad URL {shown(url)!r}: file: wants an absolute path, as in file:///srv/a.rpm")
-    return url
 
 
 def shown(url: str) -> str:
@@ -123,12 +135,31 @@ def _host(parts: SplitResult) -> str:
 
 def origin(url: str) -> tuple[str, str, int]:
     """Scheme, host in lower case and port: what must be the same for a credential to go along (RFC 6454, 4)."""
+    plain = _PLAIN_URL.fullmatch(url)
+    known = _origin(plain[1]) if plain is not None else None
+    return known or _read_origin(url)
+
+
+@lru_cache(ORIGINS)
+def _origin(start: str) -> tuple[str, str, int] | None:
+    """The origin of all URLs that begin so; None for what is to be looked at more closely."""
+    try:
+        _check(f"{start}/")
+    except SpecError:
+        return None
+    return _read_origin(start)
+
+
+def _read_origin(url: str) -> tuple[str, str, int]:
     parts = urlsplit(url)
     return parts.scheme, parts.hostname or "", parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
 
 
 def name_of(url: str) -> str:
     """The file's name that a URL ends in, percent-decoded once; ``index.html`` where it ends in a slash."""
+    last = url.rpartition("/")[2]
+    if _PLAIN_NAME.fullmatch(last) and _PLAIN_URL.fullmatch(url) and not _MARKED.search(url):
+        return checked_path(last)
     last = urlsplit(url).path.rpartition("/")[2]
     return checked_path(unquote(last, errors="surrogateescape") or "index.html", f"the name in {shown(url)}")
 

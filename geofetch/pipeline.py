@@ -52,6 +52,15 @@ class Kit:
     decode: bool = False
     dice: plan.Dice = field(default_factory=Random)
     lane_from: int | None = LANE_FROM
+    #: Those of the stages that watch specs, and who can say that a file is there already.
+    watchers: tuple[Any, ...] = field(init=False)
+    havers: tuple[Callable[[Spec], Found | None], ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        watchers = tuple(stage for stage in self.stages if getattr(stage, "watch", None) is not None)
+        object.__setattr__(self, "watchers", watchers)
+        havers = (getattr(stage, "have", None) for stage in self.stages)
+        object.__setattr__(self, "havers", tuple(have for have in havers if have is not None))
 
 
 class Progress:
@@ -81,7 +90,7 @@ def walk(spec: Spec, kit: Kit, progress: Progress | None = None) -> Outcome:
         late = DeadlineExceeded(f"not done within {kit.deadline_s} s", spec=spec)
     try:
         with kills.deadline(kit.deadline_s, late):
-            observers = _taking_part(watched, kit, spec)
+            observers = _taking_part(watched, kit.watchers, spec)
             _tell(observers, "planned")
             limits.turn()
             ended = _adopted(spec, kit, progress) or _fetched(spec, kit, progress)
@@ -105,7 +114,7 @@ def never_walked(spec: Spec, kit: Kit, error: FetchError, progress: Progress | N
     progress = progress or Progress()
     observers = Bound()
     try:
-        observers = _taking_part(watched, kit, spec)
+        observers = _taking_part(watched, kit.watchers, spec)
     except FetchError:
         log.exception("a stage could not watch %s, which was never started", spec.source.shown)
     passing_on = _tell_all(observers["planned"], [])
@@ -121,16 +130,15 @@ def never_walked(spec: Spec, kit: Kit, error: FetchError, progress: Progress | N
 
 def _adopted(spec: Spec, kit: Kit, progress: Progress) -> Attempt | None:
     """A file that a store has and that is right: recorded like any other, and no source is asked."""
-    for stage in kit.stages:
-        have = getattr(stage, "have", None)
-        found: Found | None = have(spec) if have is not None else None
+    for have in kit.havers:
+        found: Found | None = have(spec)
         if found is None:
             continue
         attempt = _begun(spec, None, progress)
         attempt.size, attempt.verified = found.size, found.verified
         attempt.digests.update(found.digests)
         attempt.location, attempt.kept = found.location, found.kept
-        with _told_of(attempt, _taking_part(bound, kit, attempt)) as hooks:
+        with _told_of(attempt, _taking_part(bound, kit.stages, attempt)) as hooks:
             _tell(hooks, "started")
             _kept(attempt, hooks, progress)
         return attempt
@@ -159,7 +167,7 @@ def _fetched(spec: Spec, kit: Kit, progress: Progress) -> Attempt:
 def _attempted(attempt: Attempt, kit: Kit, progress: Progress) -> Verdict | None:
     """One source, once.  An error that another try may mend stays on the attempt, with what a hook answered to it."""
     assert attempt.source is not None
-    watch = _told_of(attempt, _taking_part(bound, kit, attempt))
+    watch = _told_of(attempt, _taking_part(bound, kit.stages, attempt))
     try:
         with watch as hooks:
             _tell(hooks, "started")
@@ -176,7 +184,6 @@ def _streamed(attempt: Attempt, kit: Kit, hooks: Bound, slot: limits.Slot) -> No
     source = attempt.source
     assert source is not None
     session = kit.sessions(attempt.spec.profile_of(source))
-    limits.turn()
     with opened(session, source, kit.patience, decode=kit.decode, moved=slot.move) as body:
         limits.turn()
         attempt.head = body.head
@@ -198,8 +205,13 @@ def _passed_on(body: Body, hooks: Bound, kit: Kit) -> int:
         for chunk in body:
             size += len(chunk)
             view = memoryview(chunk)
-            for hook in inline:
-                _refusing(hook, view)
+            try:
+                for hook in inline:
+                    hook(view)
+            except FetchError:
+                raise
+            except Exception as exc:
+                raise _refused(exc, "chunk") from exc
             if lane is not None:
                 _refusing(lane.put, chunk)
             elif kit.lane_from is not None and size >= kit.lane_from and hooks.offloaded:
@@ -240,10 +252,10 @@ def _begun(spec: Spec, source: Source | None, progress: Progress) -> Attempt:
     return attempt
 
 
-def _taking_part(bind: Callable[..., Bound], kit: Kit, what: Attempt | Spec) -> Bound:
+def _taking_part(bind: Callable[..., Bound], stages: tuple[Any, ...], what: Attempt | Spec) -> Bound:
     """Every stage bound; one that cannot be refuses the download like any hook."""
     try:
-        return bind(kit.stages, what)
+        return bind(stages, what)
     except FetchError:
         raise
     except Exception as exc:

@@ -84,9 +84,10 @@ class Dice(Protocol):
 
 def order(sources: Iterable[Source], dice: Dice) -> list[Source]:
     """Sources in the order to try: lowest priority first, by weight within one priority (RFC 2782)."""
-    left = sorted(sources, key=lambda source: source.priority)
+    left = list(sources)
     if len(left) == 1:
         return left
+    left.sort(key=lambda source: source.priority)
     found: list[Source] = []
     while left:
         equals = [source for source in left if source.priority == left[0].priority]

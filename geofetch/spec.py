@@ -164,8 +164,7 @@ class Source:
     def __post_init__(self) -> None:
         checked_url(self.url)
         object.__setattr__(self, "_origin", origin(self.url))
-        for name in ("priority", "weight"):
-            value = getattr(self, name)
+        for name, value in (("priority", self.priority), ("weight", self.weight)):
             if not isinstance(value, int) or isinstance(value, bool) or value < 0:
                 raise SpecError(f"{name} of {self.shown} is a whole number from 0, not {value!r}")
         if self.profile is not None and not isinstance(self.profile, Profile | str):

@@ -234,6 +234,13 @@ class Body:
         )
 
     def __iter__(self) -> Iterator[bytes]:
+        whole = self._express.whole() if self._express is not None and self._decoder is None else None
+        if whole is not None:
+            self.received = len(whole)
+            return iter((whole,))
+        return self._pieces()
+
+    def _pieces(self) -> Iterator[bytes]:
         with translated(self._source, body=self):
             if self._decoder is None:
                 yield from self._raw()

@@ -81,11 +81,12 @@ class Digests:
                 update(view)
 
         def on_received() -> None:
+            found_all = attempt.digests
             for named, hash_ in running.items():
-                attempt.digests[named] = Digest(named, _value(hash_, wanted, named))
+                found_all[named] = Digest.made(named, _value(hash_, wanted, named))
             for digest in (*wanted, *told.values()):
-                found = attempt.digests[digest.algorithm]
-                if found != digest:
+                found = found_all[digest.algorithm]
+                if found.value != digest.value:
                     whose = "wanted" if digest in wanted else "announced by the server"
                     raise _refusal(
                         attempt, DigestMismatch, f"{found} came, {digest.algorithm}:{digest.hex} was {whose}"

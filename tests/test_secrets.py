@@ -127,7 +127,13 @@ class Ears:
                 job = pool.spawn(spec)
                 self.words += [repr(job), str(job)]
                 outcome = job.get(timeout=30)
-                self.words += [repr(pool), str(pool), repr(job), repr(vars(pool)), repr(vars(job))]
+                self.words += [
+                    repr(pool),
+                    str(pool),
+                    repr(job),
+                    repr(vars(pool)),
+                    repr([getattr(job, name) for name in job.__slots__]),
+                ]
             units = list(recorder.units())
             self.words += [repr(recorder), repr(store), *map(repr, units), *map(unit_files.dumps, units)]
             unit_files.write(units, self.folder / "exported")

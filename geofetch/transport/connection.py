@@ -246,6 +246,8 @@ def _stays_open(head: Head) -> bool:
     """Whether the server keeps the connection open behind this answer, by http.client's rules."""
     if head.status == 101:
         return False  # another protocol from here on
+    if head.version == 11 and "connection" not in head.by_name:
+        return True
     fields = Fields(head.by_name)
     told = fields.get("connection", "").lower()
     if head.version == 11:

@@ -57,6 +57,10 @@ class Exchange:
         """What has arrived of the body, waiting for the first byte; nothing at its end."""
         return self._reply.read1(most)
 
+    def whole(self) -> bytes | None:
+        """All of the body, if all of it has come; None if not, or if nobody said how long it is."""
+        return self._reply.whole()
+
     @property
     def waits(self) -> bool:
         """Whether the next read has to wait for the server."""
