@@ -187,8 +187,9 @@ class Put:
 
     def _sources(self) -> dict[Place, SourceFields]:
         found: dict[Place, SourceFields] = {}
+        profile = self.spec.profile
         for one in self.spec.sources:
-            place = place_of(one, self.spec.profile)
+            place = place_of(one, profile)
             ok_at = self.at if one is self.source else None
             if place not in found or ok_at is not None:
                 told = found.get(place, (one.priority, one.weight, loses_query(one)))

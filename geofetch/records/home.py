@@ -42,7 +42,7 @@ class Home:
 
     def kept(self, kept: Kept) -> Kept:
         """A place as the database keeps it."""
-        return replace(kept, store=self.kept_name(kept.store))
+        return replace(kept, store=HERE) if kept.store == self._name else kept
 
     def kept_unit(self, unit: Unit) -> Unit:
         """A unit as the database keeps it."""

@@ -61,7 +61,7 @@ class Pending:
 
     def get(self, timeout: float | None = None) -> Any:
         """The answer, waited for; its exception raised.  TimeoutError after ``timeout`` seconds; it goes on."""
-        if not self.wait(timeout):
+        if not self._batch.done.is_set() and not self.wait(timeout):
             raise TimeoutError(f"no answer within {timeout} s")
         answers = self._batch.answers
         if isinstance(answers, BaseException):

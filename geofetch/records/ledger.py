@@ -10,13 +10,13 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from peewee import Database
+from peewee import Database, IntegrityError
 
 from ..errors import RecordError
 from . import reader
 from .changes import Book, Change, Import, Note, Put
 from .database import Address, of_database, open_database, reason, set_durable, snapshot, translated
-from .rows import load, load_rivals, save
+from .rows import load, load_rivals, save, save_new
 from .units import FILE
 
 __all__ = ["Ledger"]
@@ -51,6 +51,10 @@ class Ledger:
 
     def _all(self, database: Database, changes: Sequence[Change]) -> list[Any]:
         try:
+            for change in changes:
+                change.prepare()  # before the transaction: others may write meanwhile
+            if _written_as_new(database, changes):
+                return [None] * len(changes)
             with database.atomic():
                 return _written(database, changes)
         except Exception as exc:
@@ -61,6 +65,7 @@ class Ledger:
 
     def _alone(self, database: Database, change: Change) -> Any:
         try:
+            change.prepare()
             with database.savepoint():
                 return _written(database, [change])[0]
         except Exception as exc:
@@ -126,9 +131,23 @@ class Ledger:
             database.close()
 
 
+def _written_as_new(database: Database, changes: Sequence[Change]) -> bool:
+    """Whether these were written as files that nobody knew, in one transaction; if not, nothing was written.
+
+    That is what most batches are, and then there is nothing to look up and to merge.  It is not taken on trust: who is
+    known is refused by the index on ``identity``, and a place that another unit is said to be in is looked up.
+    """
+    rows = [change.row for change in changes if isinstance(change, Put)]
+    if len(rows) < len(changes) or len({row.place for row in rows}) < len(rows):
+        return False
+    try:
+        with database.atomic():
+            return save_new(database, rows)
+    except IntegrityError:
+        return False
+
+
 def _written(database: Database, changes: Sequence[Change]) -> list[Any]:
-    for change in changes:
-        change.prepare()
     book = Book(_concerned(database, changes))
     book.learn(load_rivals(database, book, [change.row for change in changes if isinstance(change, Put)]))
     answers = [change.apply(book) for change in changes]

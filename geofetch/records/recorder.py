@@ -36,7 +36,9 @@ __all__ = ["Recorder"]
 #: Units, or ids, that one question to the database is about.
 PAGE = 250
 #: Headers of an answer that are remembered with the unit, and how much of each.
-TOLD = (("ETag", "etag"), ("Last-Modified", "last_modified"), ("Content-Type", "content_type"))
+TOLD = tuple(
+    (header, header.lower(), header.lower().replace("-", "_")) for header in ("ETag", "Last-Modified", "Content-Type")
+)
 TOLD_MOST = 1000
 #: Errors that are this process's or machine's own, not the source's.
 OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
@@ -259,9 +261,12 @@ def _told(attempt: Attempt) -> dict[str, str] | None:
     """What the answer's head says of the file, for those who come later."""
     if attempt.source is None or attempt.head is None:
         return None
-    headers = attempt.head.headers
-    found = {name: headers.get(header) or headers.get(header.lower()) for header, name in TOLD}
-    return {name: str(value)[:TOLD_MOST] for name, value in found.items() if value} or None
+    headers, found = attempt.head.headers, {}
+    for header, small, name in TOLD:
+        value = headers.get(header) or headers.get(small)
+        if value:
+            found[name] = str(value)[:TOLD_MOST]
+    return found or None
 
 
 def _checked_sample(sample: float | int) -> float | int:

@@ -25,7 +25,7 @@ from .models import DigestRow, RepositoryRow, SourceRow, UnitRepositoryRow, Unit
 from .sql import done, run, text_of
 from .units import Health, Unit
 
-__all__ = ["ask", "chunks", "load", "load_ids", "load_rivals", "save", "unit_of", "unsigned"]
+__all__ = ["ask", "chunks", "load", "load_ids", "load_rivals", "save", "save_new", "unit_of", "unsigned"]
 
 T = TypeVar("T")
 
@@ -148,10 +148,49 @@ def save(database: Database, book: Book) -> None:
     changed = [(book.loaded.get(key), row) for key, row in book.rows.items() if row is not book.loaded.get(key)]
     _number(database, [row for _, row in changed if row.id is None])
     units = [(row.id, *_values(row)) for old, row in changed if old is None or _columns(old) != _columns(row)]
-    _upsert(database, UnitRow, ["id", *UNIT], units, ["id"])
+    _write_units(database, units)
     _save_digests(database, changed)
     _save_sources(database, changed)
     _save_repositories(database, changed)
+
+
+def _write_units(database: Database, units: list[tuple[Any, ...]]) -> None:
+    _upsert(database, UnitRow, ["id", *UNIT], units, ["id"])
+
+
+def save_new(database: Database, rows: Sequence[Row]) -> bool:
+    """Write rows of units that no table knows, each with a place of its own.
+
+    False where a place is taken: then nothing was written.  An IntegrityError where a unit is known: then the
+    transaction is to be given up.  The rows stay as they are, without a number: they may be written otherwise.
+    """
+    if _taken(database, rows):
+        return False
+    units, digests, sources, repositories = [], [], [], []
+    for number, row in enumerate(rows, next_id(database)):
+        units.append((number, *_values(row)))
+        digests += [(number, algorithm, *told) for algorithm, told in row.digests.items()]
+        sources += [(number, *place, *told) for place, told in row.sources.items()]
+        repositories += [(number, name) for name in row.repositories]
+    _write_units(database, units)
+    _write_digests(database, digests)
+    _write_sources(database, sources)
+    _write_repositories(database, repositories)
+    return True
+
+
+def _taken(database: Database, rows: Iterable[Row]) -> bool:
+    """Whether a unit is said to be where one of these is."""
+    places = {row.place for row in rows}
+    told = _fields(UnitRow, ["store", "store_key"])
+    found = ask(
+        database,
+        "taken",
+        {key for _, key in places},
+        lambda keys: UnitRow.select(*told).where(UnitRow.store_key.in_(keys), UnitRow.state == "present"),
+        "present",
+    )
+    return any(place in places for place in found)
 
 
 def _number(database: Database, rows: list[Row]) -> None:
@@ -161,7 +200,9 @@ def _number(database: Database, rows: list[Row]) -> None:
 
 
 def _values(row: Row) -> tuple[Any, ...]:
-    values = _columns(row)
+    values: tuple[Any, ...] = _columns(row)
+    if row.inode is None or row.inode < 2**63:
+        return values
     return (*values[:_INODE], _signed(row.inode), *values[_INODE + 1 :])
 
 
@@ -177,7 +218,11 @@ def _save_digests(database: Database, changed: list[tuple[Row | None, Row]]) -> 
             if known.get(algorithm) != told:
                 fresh.append((row.id, algorithm, *told))
     _forget(database, DigestRow, gone)
-    _upsert(database, DigestRow, ["unit", "algorithm", "value", "trusted"], fresh, ["unit", "algorithm"])
+    _write_digests(database, fresh)
+
+
+def _write_digests(database: Database, digests: list[tuple[Any, ...]]) -> None:
+    _upsert(database, DigestRow, ["unit", "algorithm", "value", "trusted"], digests, ["unit", "algorithm"])
 
 
 def _save_sources(database: Database, changed: list[tuple[Row | None, Row]]) -> None:
@@ -193,7 +238,11 @@ def _save_sources(database: Database, changed: list[tuple[Row | None, Row]]) -> 
             if known.get(place) != told:
                 fresh.append((row.id, *place, *told))
     _forget(database, SourceRow, gone)
-    _upsert(database, SourceRow, ["unit", "url", "profile", *SOURCE], fresh, ["unit", "url", "profile"])
+    _write_sources(database, fresh)
+
+
+def _write_sources(database: Database, sources: list[tuple[Any, ...]]) -> None:
+    _upsert(database, SourceRow, ["unit", "url", "profile", *SOURCE], sources, ["unit", "url", "profile"])
 
 
 def _save_repositories(database: Database, changed: list[tuple[Row | None, Row]]) -> None:
@@ -206,6 +255,10 @@ def _save_repositories(database: Database, changed: list[tuple[Row | None, Row]]
             known = frozenset()
         fresh.extend((row.id, name) for name in row.repositories - known)
     _forget(database, UnitRepositoryRow, gone)
+    _write_repositories(database, fresh)
+
+
+def _write_repositories(database: Database, fresh: list[tuple[Any, ...]]) -> None:
     ids = _repository_ids(database, {name for _, name in fresh})
     pairs = [(unit, ids[name]) for unit, name in fresh]
     _upsert(database, UnitRepositoryRow, ["unit", "repository"], pairs, ["unit", "repository"])

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any, Literal, TypeAlias, get_args
 
 from ..errors import SpecError
@@ -133,6 +134,12 @@ def named(unit: Mapping[str, Any] | None, store: str, path: str) -> tuple[str, M
 
 def canonical(key: Mapping[str, Any]) -> str:
     """A key as text: one for equal keys, in ASCII, whatever the order they were told in."""
+    if isinstance(key, dict):
+        try:
+            # Text alone, as most keys and all that is told of an answer: a fifth of what the encoder takes for it.
+            return "{" + ",".join([f"{_quoted(name)}:{_quoted(key[name])}" for name in sorted(key)]) + "}"
+        except TypeError:
+            pass  # something else is in it
     return _encode(key)
 
 

@@ -1,0 +1,160 @@
+"""Files that nobody knew are written without looking each up: what the tables say is the same either way."""
+
+from __future__ import annotations
+
+import json
+import random
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from geofetch.events import Kept
+from geofetch.records import ledger as ledger_module
+from geofetch.records.changes import Change, Mark, Put
+from geofetch.records.database import located
+from geofetch.records.ledger import Ledger
+from geofetch.records.units import canonical
+from geofetch.spec import Source, Spec
+
+from .test_records import sha256
+from .test_records_units import unit
+
+TABLES = ("units", "digests", "sources", "repositories", "unit_repositories")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    opened = Ledger(located(f"sqlite:///{tmp_path}/new.db"))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def general(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Ledger]:
+    """A ledger that takes every file for one that may be known."""
+    opened, way = Ledger(located(f"sqlite:///{tmp_path}/general.db")), ledger_module._written_as_new
+    monkeypatch.setattr(
+        ledger_module,
+        "_written_as_new",
+        lambda database, changes: database is not opened._database and way(database, changes),
+    )
+    yield opened
+    opened.close()
+
+
+def put(name: str, *, store: str = ".", key: str | None = None, **told: Any) -> Put:
+    spec = Spec(f"http://a.example/{name}", path=name, repository=told.pop("repository", None))
+    content = told.pop("content", name.encode())
+    kept = Kept(store, key or name, len(content), told.pop("mtime", 1), told.pop("inode", 7))
+    return Put(spec, kept, {"sha256": sha256(content)}, "digest", spec.source, told.pop("metadata", None), 1)
+
+
+def said(ledger: Ledger) -> dict[str, list[Any]]:
+    connection = sqlite3.connect(ledger.address.path)
+    found = {table: connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() for table in TABLES}
+    assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()
+    return found
+
+
+def selects(ledger: Ledger, changes: Sequence[Change]) -> list[str]:
+    """The SELECTs that a batch took."""
+    heard: list[str] = []
+    assert ledger._database is not None
+    ledger._database.connection().set_trace_callback(heard.append)
+    assert set(ledger.write(changes, False)) <= {None, True}
+    ledger._database.connection().set_trace_callback(None)
+    return [line for line in heard if line.startswith("SELECT")]
+
+
+def test_new_files_are_looked_up_by_their_place_alone(ledger: Ledger) -> None:
+    ledger.write([put("first")], False)
+    assert len(selects(ledger, [put(str(n)) for n in range(100)])) == 2  # the places, the first number
+    assert len(said(ledger)["units"]) == 101
+
+
+def test_many_kinds_of_batches_say_the_same_either_way(ledger: Ledger, general: Ledger) -> None:
+    dice = random.Random(5)
+    for _ in range(120):
+        names = [f"{dice.choice('ab')}/{dice.randrange(400)}" for _ in range(dice.choice((1, 2, 5, 30)))]
+        chances = [dice.random() for _ in names]
+        for one in (ledger, general):
+            assert one.write([a_change(name, chance) for name, chance in zip(names, chances, strict=True)], False)
+    assert said(ledger) == said(general)
+    assert len(said(ledger)["units"]) > 300
+
+
+def a_change(name: str, chance: float) -> Change:
+    if chance < 0.02:
+        return Mark(
+            unit(name, store=".", key={"store": ".", "path": name}, size=len(name)), "missing", None, None, (), 2
+        )
+    return put(
+        name,
+        store="." if chance < 0.9 else "memory:",
+        key=name if chance < 0.8 else f"by-digest/{int(chance * 100)}",
+        content=name.encode() if chance < 0.7 else b"another",
+        inode=2**64 - 1 if chance < 0.3 else None if chance < 0.5 else 7,
+        repository=None if chance < 0.4 else f"r{int(chance * 10)}",
+        metadata={"etag": "x"} if chance < 0.5 else None,
+    )
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        pytest.param(put("a"), id="the same file once more"),
+        pytest.param(put("a", key="elsewhere"), id="the same unit in another place"),
+        pytest.param(put("b", key="a", content=b"other"), id="another unit in its place"),
+        pytest.param(put("b", key="a", inode=8), id="another inode in its place"),
+    ],
+)
+def test_what_is_known_is_merged_as_ever(ledger: Ledger, general: Ledger, known: Put) -> None:
+    for one in (ledger, general):
+        assert one.write([known], False) == [None]
+        assert one.write([put("new"), put("a"), put("newer", repository="main")], False) == [None] * 3
+    assert said(ledger) == said(general)
+    assert ledger.commits == 2
+
+
+def test_two_of_one_batch_in_one_place_are_not_taken_for_new(ledger: Ledger) -> None:
+    ledger.write([put("a", key="x"), put("b", key="x", content=b"later")], False)
+    assert [(row[4], row[10]) for row in said(ledger)["units"]] == [("a", "missing"), ("b", "present")]
+
+
+def test_two_sources_and_two_digests_are_rows_of_their_own(ledger: Ledger, general: Ledger) -> None:
+    for one in (ledger, general):
+        made = put("a")
+        sources = [Source("http://a.example/a"), Source("http://b.example/a?token=secret", profile="cdn")]
+        made.spec = Spec(sources=sources, path="a", digests=["md5:" + "0" * 32, sha256(b"told")])
+        made.source = made.spec.sources[1]
+        one.write([made, put("b")], False)
+    assert said(ledger) == said(general)
+    assert [len(said(ledger)[table]) for table in ("units", "digests", "sources")] == [2, 3, 3]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        {},
+        {"path": "a/b", "store": "file:///srv"},
+        {"b": "1", "a": "2", "": "3"},
+        {"path": 'q"\\/\x00\x1f\x7f\u2028é\U0001f600\udcff'},
+        {"a": 1, "b": None, "c": True, "d": 1.5, "e": ["x", {"z": 1, "y": 2}]},
+        {"a": {"b": "c"}},
+        {1: "a"},
+        {"a": "b", "c": 2**70},
+    ],
+)
+def test_a_key_of_text_is_the_same_json_as_any(key: dict[Any, Any]) -> None:
+    assert canonical(key) == json.dumps(key, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+@pytest.mark.parametrize("key", [{"a": float("nan")}, {"a": b"bytes"}, {"a": "x", 1: "y"}])
+def test_what_is_no_json_is_no_key(key: dict[Any, Any]) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        canonical(key)
