@@ -77,6 +77,14 @@ def test_new_files_are_looked_up_by_their_place_alone(ledger: Ledger) -> None:
     assert len(said(ledger)["units"]) == 101
 
 
+def test_where_all_is_known_nothing_is_tried_in_vain_but_once(ledger: Ledger) -> None:
+    ledger.write([put("a"), put("b")], False)
+    tried, general, after = (len(selects(ledger, [put("a"), put("b")])) for _ in range(3))
+    assert tried - 1 == general == after
+    assert len(selects(ledger, [put("c")])) > 2  # the general way finds out that news begins
+    assert len(selects(ledger, [put("d")])) == 2
+
+
 def test_many_kinds_of_batches_say_the_same_either_way(ledger: Ledger, general: Ledger) -> None:
     dice = random.Random(5)
     for _ in range(120):

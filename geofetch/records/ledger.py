@@ -30,6 +30,9 @@ class Ledger:
         self.commits = 0
         self._database: Database | None = None
         self._durable = False
+        # Whether the last batch was of new files alone: so will be the next, most likely.  Of a run that finds all its
+        # files there, one batch is taken for new in vain.
+        self._news = True
         self._file: tuple[int, int] | None = None
 
     def write(self, changes: Sequence[Change], durable: bool) -> list[Any]:
@@ -53,10 +56,11 @@ class Ledger:
         try:
             for change in changes:
                 change.prepare()  # before the transaction: others may write meanwhile
-            if _written_as_new(database, changes):
+            if self._news and _written_as_new(database, changes):
                 return [None] * len(changes)
             with database.atomic():
-                return _written(database, changes)
+                answers, self._news = _written(database, changes)
+            return answers
         except Exception as exc:
             if of_database(exc):
                 raise
@@ -67,7 +71,7 @@ class Ledger:
         try:
             change.prepare()
             with database.savepoint():
-                return _written(database, [change])[0]
+                return _written(database, [change])[0][0]
         except Exception as exc:
             if of_database(exc):
                 raise
@@ -147,12 +151,13 @@ def _written_as_new(database: Database, changes: Sequence[Change]) -> bool:
         return False
 
 
-def _written(database: Database, changes: Sequence[Change]) -> list[Any]:
+def _written(database: Database, changes: Sequence[Change]) -> tuple[list[Any], bool]:
+    """The answers, and whether nothing was known of all this."""
     book = Book(_concerned(database, changes))
     book.learn(load_rivals(database, book, [change.row for change in changes if isinstance(change, Put)]))
     answers = [change.apply(book) for change in changes]
     save(database, book)
-    return answers
+    return answers, not book.loaded
 
 
 def _concerned(database: Database, changes: Sequence[Change]) -> list[Any]:
