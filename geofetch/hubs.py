@@ -12,21 +12,37 @@ from typing import TypeVar
 
 import gevent
 
-__all__ = ["own"]
+__all__ = ["own", "process"]
 
 T = TypeVar("T")
+
+
+_pid = os.getpid()
+
+
+def _forked() -> None:
+    global _pid
+    _pid = os.getpid()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+def process() -> int:
+    """This process's id.  Asked of the system for every file it takes as long as reading a file's size."""
+    return _pid
 
 
 def own(name: str, make: Callable[[], T]) -> T:
     """This hub's own, made when it is first asked for."""
     hub = gevent.get_hub()
     try:
-        process, held = hub._geofetch
+        pid, held = hub._geofetch
     except AttributeError:
-        process, held = 0, {}
-    if process != os.getpid():
+        pid, held = 0, {}
+    if pid != _pid:
         held = {}
-        hub._geofetch = os.getpid(), held
+        hub._geofetch = _pid, held
     found: T | None = held.get(name)
     if found is None:
         found = held[name] = make()

@@ -23,30 +23,39 @@ class Size:
     """The number of bytes: announced, on the way and in the end, held against ``spec.size``."""
 
     def bind(self, attempt: Attempt) -> Mapping[str, Callable[..., None]]:
-        want = attempt.spec.size
-        if attempt.source is None or want is None:
+        if attempt.source is None or attempt.spec.size is None:
             return {}
-        seen = 0
+        counted = _Counted(attempt, attempt.spec.size)
+        return {"headers": counted.on_headers, "chunk": counted.on_chunk, "received": counted.on_received}
 
-        def on_headers(head: Head) -> None:
-            # The length of an encoded body is not the file's; such a body is judged when it is whole.
-            if head.length is not None and not head.encoding and head.length != want:
-                kind = TooLarge if head.length > want else SizeMismatch
-                raise kind(f"{head.length} bytes announced, {want} wanted", spec=attempt.spec, source=attempt.source)
 
-        def on_chunk(view: memoryview) -> None:
-            nonlocal seen
-            seen += len(view)
-            if seen > want:
-                raise _refusal(attempt, TooLarge, f"more than the {want} bytes wanted")
+class _Counted:
+    """The bytes of one attempt."""
 
-        def on_received() -> None:
-            if seen != want:
-                raise _refusal(attempt, SizeMismatch, f"{seen} bytes, {want} wanted")
-            if attempt.verified != "digest":
-                attempt.verified = "size"
+    __slots__ = ("_attempt", "_seen", "_want")
 
-        return {"headers": on_headers, "chunk": on_chunk, "received": on_received}
+    def __init__(self, attempt: Attempt, want: int) -> None:
+        self._attempt = attempt
+        self._want = want
+        self._seen = 0
+
+    def on_headers(self, head: Head) -> None:
+        # The length of an encoded body is not the file's; such a body is judged when it is whole.
+        if head.length is not None and not head.encoding and head.length != self._want:
+            kind = TooLarge if head.length > self._want else SizeMismatch
+            attempt = self._attempt
+            raise kind(f"{head.length} bytes announced, {self._want} wanted", spec=attempt.spec, source=attempt.source)
+
+    def on_chunk(self, view: memoryview) -> None:
+        self._seen += len(view)
+        if self._seen > self._want:
+            raise _refusal(self._attempt, TooLarge, f"more than the {self._want} bytes wanted")
+
+    def on_received(self) -> None:
+        if self._seen != self._want:
+            raise _refusal(self._attempt, SizeMismatch, f"{self._seen} bytes, {self._want} wanted")
+        if self._attempt.verified != "digest":
+            self._attempt.verified = "size"
 
 
 class Digests:
@@ -60,41 +69,48 @@ class Digests:
     def bind(self, attempt: Attempt) -> Mapping[str, Callable[..., None]]:
         if attempt.source is None:
             return {}
-        wanted = attempt.spec.digests
-        told: dict[str, Digest] = {}
-        running: dict[str, Any] = {digest.algorithm: digest.new() for digest in wanted}
-        for named in self._always:
-            running.setdefault(named, hasher(named))
-        updates = [hash_.update for hash_ in running.values()]
+        hashed = _Hashed(attempt, self._always)
+        return {"headers": hashed.on_headers, "chunk": hashed.on_chunk, "received": hashed.on_received}
 
-        def on_headers(head: Head) -> None:
-            if head.encoding:
-                return
-            for digest in announced(head.headers):
-                told[digest.algorithm] = digest
-                if digest.algorithm not in running:
-                    running[digest.algorithm] = digest.new()
-                    updates.append(running[digest.algorithm].update)
 
-        def on_chunk(view: memoryview) -> None:
-            for update in updates:
-                update(view)
+class _Hashed:
+    """The digests of one attempt, on their way."""
 
-        def on_received() -> None:
-            found_all = attempt.digests
-            for named, hash_ in running.items():
-                found_all[named] = Digest.made(named, _value(hash_, wanted, named))
-            for digest in (*wanted, *told.values()):
-                found = found_all[digest.algorithm]
-                if found.value != digest.value:
-                    whose = "wanted" if digest in wanted else "announced by the server"
-                    raise _refusal(
-                        attempt, DigestMismatch, f"{found} came, {digest.algorithm}:{digest.hex} was {whose}"
-                    )
-            if wanted:
-                attempt.verified = "digest"
+    __slots__ = ("_attempt", "_running", "_told", "_wanted")
 
-        return {"headers": on_headers, "chunk": on_chunk, "received": on_received}
+    def __init__(self, attempt: Attempt, always: Iterable[str]) -> None:
+        self._attempt = attempt
+        self._wanted = attempt.spec.digests
+        self._told: list[Digest] = []
+        self._running: dict[str, Any] = {digest.algorithm: digest.new() for digest in self._wanted}
+        for named in always:
+            if named not in self._running:
+                self._running[named] = hasher(named)
+
+    def on_headers(self, head: Head) -> None:
+        if head.encoding:
+            return
+        self._told = announced(head.headers)
+        for digest in self._told:
+            if digest.algorithm not in self._running:
+                self._running[digest.algorithm] = digest.new()
+
+    def on_chunk(self, view: memoryview) -> None:
+        for hash_ in self._running.values():
+            hash_.update(view)
+
+    def on_received(self) -> None:
+        attempt, wanted = self._attempt, self._wanted
+        found_all = attempt.digests
+        for named, hash_ in self._running.items():
+            found_all[named] = Digest.made(named, _value(hash_, wanted, named))
+        for digest in (*wanted, *self._told):
+            found = found_all[digest.algorithm]
+            if found.value != digest.value:
+                whose = "wanted" if digest in wanted else "announced by the server"
+                raise _refusal(attempt, DigestMismatch, f"{found} came, {digest.algorithm}:{digest.hex} was {whose}")
+        if wanted:
+            attempt.verified = "digest"
 
 
 def _value(hash_: Any, wanted: Iterable[Digest], named: str) -> bytes:

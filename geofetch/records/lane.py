@@ -10,7 +10,6 @@ in place of a wait without end.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -19,6 +18,7 @@ from gevent.event import Event
 from gevent.threadpool import ThreadPool
 
 from ..errors import RecordError
+from ..hubs import process
 
 __all__ = ["Lane", "Pending"]
 
@@ -133,9 +133,9 @@ class Lane:
 
     def _at_home(self) -> None:
         if self._threads is None:
-            self._hub, self._pid = gevent.get_hub(), os.getpid()
+            self._hub, self._pid = gevent.get_hub(), process()
             self._threads = ThreadPool(1)
-        elif self._pid != os.getpid():
+        elif self._pid != process():
             raise RecordError("these records were opened before a fork; open them anew in this process")
         elif gevent.get_hub() is not self._hub:
             raise RecordError("these records are in use by another thread; open them once for each thread")

@@ -94,27 +94,41 @@ class StoreStage:
     def bind(self, attempt: Attempt) -> Mapping[str, Any]:
         if attempt.source is None:  # an adoption: the file has its name already
             return {}
-        part: Part | None = None
-
-        def on_headers(head: Head) -> None:
-            nonlocal part
-            part = self._store.begin(attempt, head)
-
-        def on_chunk(view: memoryview) -> None:
-            assert part is not None
-            part.write(view)
-
-        def on_accepted() -> None:
-            nonlocal part
-            assert part is not None
-            attempt.location, attempt.kept = part.publish(attempt.digests)
-            part = None  # what fails from here on (a record, a hook) never unpublishes
-
-        def on_failed(error: BaseException) -> None:
-            if part is not None:
-                part.discard()
-
-        return {"headers": on_headers, "chunk": on_chunk, "accepted": on_accepted, "failed": on_failed}
+        kept = _Kept(self._store, attempt)
+        return {
+            "headers": kept.on_headers,
+            "chunk": kept.on_chunk,
+            "accepted": kept.on_accepted,
+            "failed": kept.on_failed,
+        }
 
     def __repr__(self) -> str:
         return f"storing in {self._store!r}"
+
+
+class _Kept:
+    """The part of one attempt."""
+
+    __slots__ = ("_attempt", "_part", "_store")
+
+    def __init__(self, store: Store, attempt: Attempt) -> None:
+        self._store = store
+        self._attempt = attempt
+        self._part: Part | None = None
+
+    def on_headers(self, head: Head) -> None:
+        self._part = self._store.begin(self._attempt, head)
+
+    def on_chunk(self, view: memoryview) -> None:
+        assert self._part is not None
+        self._part.write(view)
+
+    def on_accepted(self) -> None:
+        assert self._part is not None
+        attempt = self._attempt
+        attempt.location, attempt.kept = self._part.publish(attempt.digests)
+        self._part = None  # what fails from here on (a record, a hook) never unpublishes
+
+    def on_failed(self, error: BaseException) -> None:
+        if self._part is not None:
+            self._part.discard()

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 from ..digest import Digest
 from ..errors import StoreError
 from ..events import Kept
+from ..hubs import process
 from . import syncing
 from .part import OrderedPart
 from .refusal import refused
@@ -155,7 +156,7 @@ class FilePart(OrderedPart):
     def _drop(self) -> None:
         if self._fd < 0:
             return
-        mine = self._running.pid == os.getpid()  # a fork's child lets go of the descriptor; the file is its parent's
+        mine = self._running.pid == process()  # a fork's child lets go of the descriptor; the file is its parent's
         self._running.live.pop(self.path, None)
         try:
             if mine:

@@ -24,6 +24,7 @@ import gevent
 from ..digest import Digest
 from ..errors import SpecError, StoreError
 from ..events import Attempt, Found, Head, Kept, Recall
+from ..hubs import process
 from ..names import OURS, PART_PREFIX, checked_path, store_name
 from ..spec import Spec
 from . import native, proof
@@ -81,11 +82,11 @@ class FileStore:
         return Path(self._tree.root)
 
     def ready(self) -> None:
-        if self._fit_in == os.getpid():
+        if self._fit_in == process():
             return
         _refuse_unfit(self._tree.root)
         self._enter()
-        self._fit_in = os.getpid()
+        self._fit_in = process()
 
     def have(self, spec: Spec, recall: Recall | None, reread: bool = False) -> Found | None:
         if spec.size is None and not spec.digests:
@@ -219,10 +220,10 @@ class FileStore:
 
     def _enter(self) -> None:
         """At first use, and first use after a fork: remove what dead processes left.  Others do not wait for it."""
-        if self._begun_in == os.getpid():
+        if self._begun_in == process():
             return
-        self._begun_in = os.getpid()
-        if self._running is not None and self._running.pid != os.getpid():  # a fork's child has not begun anything
+        self._begun_in = process()
+        if self._running is not None and self._running.pid != process():  # a fork's child has not begun anything
             self._running = None
             self._groups = WeakKeyDictionary()
         self._sweep()

@@ -19,6 +19,7 @@ import weakref
 import zlib
 from collections.abc import Iterator
 
+from ..hubs import process
 from ..names import OURS, PART_PREFIX
 
 __all__ = ["Running", "dead_markers", "locked", "part_prefix", "sweep", "sweep_target", "token"]
@@ -72,7 +73,7 @@ class Running:
 
     def __init__(self, home: str | None) -> None:
         self.home = home
-        self.pid = os.getpid()
+        self.pid = process()
         #: The paths of the parts that are open.
         self.live: dict[str, None] = {}
         self._marker: dict[str, int] = {}
@@ -111,7 +112,7 @@ def _new_marker(home: str) -> tuple[str, int]:
 
 
 def _ended(pid: int, home: str | None, live: dict[str, None], marker: dict[str, int]) -> None:
-    if os.getpid() != pid:  # a fork's child: all of this is its parent's
+    if process() != pid:  # a fork's child: all of this is its parent's
         return
     for path in [*live, *marker]:
         try:

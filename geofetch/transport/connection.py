@@ -173,9 +173,9 @@ class _Cooperative(HTTPConnection):
         if flow is None:
             flow = self._flow = Inflow(self.sock)
         head = head_of(flow)
-        length = plain_length(head.by_name) if head.status == 200 and method == "GET" else None
+        length = plain_length(head) if head.status == 200 and method == "GET" else None
         if length is None:
-            rules = tolerated(method, head.status, head.by_name)
+            rules = tolerated(method, head.status, head.fields)
         else:
             rules = Framing("length", length)
         if rules.reusable and not _stays_open(head):

@@ -41,56 +41,63 @@ class Fields(Mapping[str, str]):
 
     __slots__ = ("by_name",)
 
-    def __init__(self, by_name: dict[str, list[str]]) -> None:
-        #: By the lower case of each name: the name as it came, then every value.
+    def __init__(self, by_name: dict[str, str]) -> None:
+        #: By the lower case of each name.
         self.by_name = by_name
 
     def __getitem__(self, name: str) -> str:
-        found = self.by_name[name.lower()]
-        return found[1] if len(found) == 2 else ", ".join(found[1:])
+        return self.by_name[name.lower()]
 
     def get(self, name: str, default: Any = None) -> Any:
-        found = self.by_name.get(name.lower())
-        if found is None:
-            return default
-        return found[1] if len(found) == 2 else ", ".join(found[1:])
+        return self.by_name.get(name.lower(), default)
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name.lower() in self.by_name
 
     def __iter__(self) -> Iterator[str]:
-        return (found[0] for found in self.by_name.values())
+        return iter(self.by_name)
 
     def __len__(self) -> int:
         return len(self.by_name)
 
     def __repr__(self) -> str:
-        return f"Fields({dict(self)!r})"
+        return f"Fields({self.by_name!r})"
 
 
 class Head:
     """The head of an answer."""
 
-    __slots__ = ("_message", "by_name", "cut", "fields", "reason", "status", "version")
+    __slots__ = ("_fields", "_lines", "_message", "by_name", "cut", "reason", "repeated", "status", "version")
 
     def __init__(
-        self, status: tuple[int, int, str], fields: list[tuple[str, str]], message: HTTPMessage | None
+        self, status: tuple[int, int, str], lines: list[str], message: HTTPMessage | None, told: Any = None
     ) -> None:
+        """``lines`` are names, colons and values; ``told`` are names and values, for a message that was read."""
         #: 10 or 11, as http.client tells it.
         self.version, self.status, self.reason = status
-        #: Names and values in their order, as often as they came.
-        self.fields = fields
-        #: As Fields has them.
-        self.by_name: dict[str, list[str]] = {}
-        for name, value in fields:
-            lowered = name.lower()
-            if lowered in self.by_name:
-                self.by_name[lowered].append(value)
-            else:
-                self.by_name[lowered] = [name, value]
         #: Whether the connection ended before the head did; what came of it counts.
         self.cut = False
         self._message = message
+        self._fields: list[tuple[str, str]] | None = told
+        self._lines = lines
+        #: As Fields has them.
+        self.by_name: dict[str, str] = {}
+        #: Names, in lower case, that came more than once.
+        self.repeated: set[str] | None = None
+        by_name = self.by_name
+        for name, value in map(_field, lines) if told is None else told:
+            lowered = name.lower()
+            if lowered in by_name:
+                value = f"{by_name[lowered]}, {value}"
+                self.repeated = {lowered} if self.repeated is None else self.repeated | {lowered}
+            by_name[lowered] = value
+
+    @property
+    def fields(self) -> list[tuple[str, str]]:
+        """Names and values in their order, as often as they came."""
+        if self._fields is None:
+            self._fields = [*map(_field, self._lines)]
+        return self._fields
 
     @property
     def message(self) -> HTTPMessage:
@@ -236,11 +243,12 @@ def _parsed(block: bytes, status: tuple[int, int, str]) -> Head:
         HttpResponseParser(_JUDGE).feed_data(block)
     except (HttpParserError, HttpParserUpgrade):
         return _tolerated(block, status)
-    fields = []
-    for line in str(block, "latin-1").split("\r\n")[1:-2]:
-        name, _, value = line.partition(":")
-        fields.append((name, value.lstrip(" \t")))
-    return Head(status, fields, None)
+    return Head(status, str(block, "latin-1").split("\r\n")[1:-2], None)
+
+
+def _field(line: str) -> tuple[str, str]:
+    name, _, value = line.partition(":")
+    return name, value.lstrip(" \t")
 
 
 def _check_lines(block: bytes) -> None:
@@ -257,7 +265,7 @@ def _tolerated(block: bytes, status: tuple[int, int, str]) -> Head:
     message: Any = http.client.parse_headers(lines)
     if _ODD.search(block):
         message.defects.append(http.client.HTTPException("a NUL, or a CR without LF"))
-    return Head(status, [(name, unfolded(value)) for name, value in message.items()], message)
+    return Head(status, [], message, [(name, unfolded(value)) for name, value in message.items()])
 
 
 def unfolded(value: str) -> str:

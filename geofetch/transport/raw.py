@@ -195,11 +195,17 @@ _COPIED = _template()
 def fields_of(head: Head) -> HTTPHeaderDict:
     """Header fields as urllib3 has them, doubled ones as often as they came."""
     found = HTTPHeaderDict()
-    if _FITS:
-        found._container = head.by_name
-    else:
+    if not _FITS:
         for name, value in head.fields:
             found.add(name, value)
+        return found
+    kept: dict[str, list[str]] = found._container  # type: ignore[assignment]
+    for name, value in head.fields:
+        key = name.lower()
+        if key in kept:
+            kept[key].append(value)
+        else:
+            kept[key] = [name, value]
     return found
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import http.client
 import io
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple, Protocol
 
 __all__ = ["Answer", "BadFraming", "Framing", "framing", "tolerated"]
 
@@ -68,21 +68,22 @@ def _length(values: list[str]) -> int:
     return int(text)
 
 
-def plain_length(by_name: Mapping[str, list[str]]) -> int | None:
+def plain_length(head: Head) -> int | None:
     """The length of a body that is framed as nearly all are: by one Content-Length, and nothing else that might say.
 
-    What it gives, :func:`framing` gives as well for a 200 to a GET.  ``by_name`` is as :class:`.head.Fields` has it.
+    What it gives, :func:`framing` gives as well for a 200 to a GET.
     """
-    told = by_name.get("content-length")
-    if told is None or len(told) != 2 or "transfer-encoding" in by_name:
+    told = head.by_name.get("content-length")
+    if told is None or head.repeated is not None or "transfer-encoding" in head.by_name:
         return None
-    return int(told[1]) if _NUMBER.fullmatch(told[1]) else None
+    return int(told) if _NUMBER.fullmatch(told) else None
 
 
-def tolerated(method: str, status: int, by_name: Mapping[str, list[str]]) -> Framing:
+def tolerated(method: str, status: int, fields: Iterable[tuple[str, str]]) -> Framing:
     """The framing of a response as requests has always read it, where :func:`framing` would refuse."""
-    lengths, codings = by_name.get("content-length", [""])[1:], by_name.get("transfer-encoding", [""])[1:]
-    told = [("content-length", value) for value in lengths] + [("transfer-encoding", value) for value in codings]
+    told = [(name.lower(), value) for name, value in fields]
+    lengths = [value for name, value in told if name == "content-length"]
+    codings = [value for name, value in told if name == "transfer-encoding"]
     try:
         return framing(method, status, told)
     except BadFraming:
@@ -100,6 +101,13 @@ def tolerated(method: str, status: int, by_name: Mapping[str, list[str]]) -> Fra
 
 #: A length that framing() takes as well, found faster.
 _NUMBER = re.compile(r"[0-9]{1,19}")
+
+
+class Head(Protocol):
+    """What is known of the fields of a head (transport/head.py)."""
+
+    by_name: dict[str, str]
+    repeated: set[str] | None
 
 
 class _Lines:
