@@ -152,11 +152,10 @@ def _fetched(spec: Spec, kit: Kit, progress: Progress) -> Attempt:
     """Ask the sources in order, some of them again, until one gives the file; else raise what the last one said."""
     course = plan.Course(plan.order(spec.sources, kit.dice), kit.retries)
     while True:
-        attempt = _begun(spec, course.source, progress)
-        attempt_ended = _attempted(attempt, kit, progress)
+        attempt, answer = _attempted(spec, course.source, kit, progress)
         if attempt.error is None:
             return attempt
-        wait_s = course.after(attempt.error, attempt_ended, kit.dice)
+        wait_s = course.after(attempt.error, answer, kit.dice)
         if wait_s is None or progress.killed is not None:
             raise _final(spec, progress, attempt.error)
         log.info("%s; %s in %.1f s", attempt.error, "asked again" if wait_s else "the next one is asked", wait_s)
@@ -164,19 +163,26 @@ def _fetched(spec: Spec, kit: Kit, progress: Progress) -> Attempt:
             limits.pause(wait_s)  # no slot is held meanwhile
 
 
-def _attempted(attempt: Attempt, kit: Kit, progress: Progress) -> Verdict | None:
-    """One source, once.  An error that another try may mend stays on the attempt, with what a hook answered to it."""
-    assert attempt.source is not None
-    watch = _told_of(attempt, _taking_part(bound, kit.stages, attempt))
+def _attempted(spec: Spec, source: Source, kit: Kit, progress: Progress) -> tuple[Attempt, Verdict | None]:
+    """One source, once.  An error that another try may mend stays on the attempt, with what a hook answered to it.
+
+    It begins with its slot: of those who wait for one there may be many, and they have nothing yet that takes memory.
+    """
+    slot = kit.slots.take(host_of(source.origin))
     try:
-        with watch as hooks:
-            _tell(hooks, "started")
-            with kit.slots.take(host_of(attempt.source.origin)) as slot:
-                _streamed(attempt, kit, hooks, slot)
-            _kept(attempt, hooks, progress)
-    except FetchError as exc:
-        attempt.error = _let_go(exc)
-    return watch.answer
+        attempt = _begun(spec, source, progress)
+        watch = _told_of(attempt, _taking_part(bound, kit.stages, attempt))
+        try:
+            with watch as hooks:
+                with slot:
+                    _tell(hooks, "started")
+                    _streamed(attempt, kit, hooks, slot)
+                _kept(attempt, hooks, progress)
+        except FetchError as exc:
+            attempt.error = _let_go(exc)
+        return attempt, watch.answer
+    finally:
+        slot.leave()
 
 
 def _streamed(attempt: Attempt, kit: Kit, hooks: Bound, slot: limits.Slot) -> None:
