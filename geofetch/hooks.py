@@ -13,7 +13,7 @@ from .errors import SpecError
 from .events import ATTEMPT_FACTS, FACTS, SPEC_FACTS, Attempt
 from .spec import Spec
 
-__all__ = ["Bound", "Plain", "Stage", "bound", "checked", "plain", "watched"]
+__all__ = ["NOBODY", "Bound", "Plain", "Stage", "bound", "checked", "plain", "watched"]
 
 Hook: TypeAlias = Callable[..., Any]
 Hooks: TypeAlias = Mapping[str, Hook]
@@ -35,6 +35,7 @@ class Stage(Protocol):
         """The hooks of one attempt, by fact."""
 
 
+_OF_AN_ATTEMPT, _OF_A_SPEC = dict.fromkeys(ATTEMPT_FACTS), dict.fromkeys(SPEC_FACTS)
 _NONE: dict[str, tuple[Hook, ...]] = dict.fromkeys(FACTS, ())
 
 
@@ -47,14 +48,19 @@ class Bound(dict[str, tuple[Hook, ...]]):
         super().__init__(_NONE)
         self.offloaded: tuple[Hook, ...] = ()
 
-    def _add(self, hooks: Hooks, known: Sequence[str], stage: Any, offload: bool = False) -> None:
+    def _add(self, hooks: Hooks, known: Iterable[str], stage: Any, offload: bool = False) -> None:
         for fact, hook in hooks.items():
             if fact not in known:
                 raise SpecError(f"{stage!r} listens to {fact!r}; there are {', '.join(known)}")
             if offload and fact == "chunk":
                 self.offloaded += (hook,)
             else:
-                self[fact] += (hook,)
+                before = self[fact]
+                self[fact] = (*before, hook) if before else (hook,)
+
+
+#: Where nobody listens.  Never added to.
+NOBODY = Bound()
 
 
 def bound(stages: Iterable[Any], attempt: Attempt) -> Bound:
@@ -63,18 +69,20 @@ def bound(stages: Iterable[Any], attempt: Attempt) -> Bound:
     for stage in stages:
         offered = stage.bind(attempt)
         if offered:
-            hooks._add(offered, ATTEMPT_FACTS, stage, getattr(stage, "offload", False))
+            hooks._add(offered, _OF_AN_ATTEMPT, stage, getattr(stage, "offload", False))
     return hooks
 
 
-def watched(stages: Iterable[Any], spec: Spec) -> Bound:
+def watched(stages: Sequence[Any], spec: Spec) -> Bound:
     """Every stage that watches specs, bound to one."""
+    if not stages:
+        return NOBODY
     hooks = Bound()
     for stage in stages:
         watch = getattr(stage, "watch", None)
         offered = watch(spec) if watch is not None else None
         if offered:
-            hooks._add(offered, SPEC_FACTS, stage)
+            hooks._add(offered, _OF_A_SPEC, stage)
     return hooks
 
 

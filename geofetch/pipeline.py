@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from . import kills, limits, plan
 from .errors import Cancelled, DeadlineExceeded, FetchError, SourceError, SourcesExhausted
 from .events import Attempt, Found, Outcome, Verdict
-from .hooks import Bound, bound, watched
+from .hooks import NOBODY, Bound, bound, watched
 from .lane import Lane
 from .session import Session
 from .spec import Profile, Source, Spec
@@ -83,7 +83,7 @@ def walk(spec: Spec, kit: Kit, progress: Progress | None = None) -> Outcome:
     """
     progress = progress or Progress()
     began = monotonic()
-    observers = Bound()
+    observers = NOBODY
     passing_on: BaseException | None = None
     late = None
     if kit.deadline_s is not None:
@@ -112,7 +112,7 @@ def walk(spec: Spec, kit: Kit, progress: Progress | None = None) -> Outcome:
 def never_walked(spec: Spec, kit: Kit, error: FetchError, progress: Progress | None = None) -> Outcome:
     """The Outcome of a spec that was pulled and never started; what may be raised besides is as with ``walk``."""
     progress = progress or Progress()
-    observers = Bound()
+    observers = NOBODY
     try:
         observers = _taking_part(watched, kit.watchers, spec)
     except FetchError:

@@ -33,7 +33,7 @@ from .group import Group
 from .layouts import ByDigest, ByPath, Layout, Links
 from .refusal import refused
 from .running import Running, dead_markers, sweep, sweep_target, token
-from .tree import Tree, absolute
+from .tree import Tree, absolute, nothing_at
 
 __all__ = ["FileStore", "OneFile"]
 
@@ -92,8 +92,10 @@ class FileStore:
         if spec.size is None and not spec.digests:
             return None
         key = self._layout.find(spec)
-        seen = self.stat(key) if key is not None else None
-        if key is None or seen is None:
+        if key is None or nothing_at(self._path(key)):
+            return None
+        seen = self.stat(key)
+        if seen is None:
             return None
         path = self._tree.at(key)
         given_up: list[bool] = []

@@ -16,7 +16,7 @@ from typing import Any
 from ..errors import StoreError
 from .refusal import refused
 
-__all__ = ["Tree", "absolute", "refuse_taken"]
+__all__ = ["Tree", "absolute", "nothing_at", "refuse_taken"]
 
 #: Folders that are remembered as good; at most this many, so that a store of a million folders needs no more memory.
 REMEMBERED = 4096
@@ -148,13 +148,18 @@ class Tree:
         return path
 
 
+def nothing_at(path: str) -> bool:
+    """Whether it is sure that nothing has this name; False may mean that it is too long here."""
+    # access() says "nothing there" without an exception, which costs twice as much.  It also says so of what is too
+    # long, which lstat tells apart.
+    letters = len(path) - path.rfind("/") - 1
+    fits = letters < (SURE_ASCII if path.isascii() else SURE_LETTERS) and len(path) < SURE_PATH
+    return fits and not os.access(path, os.F_OK, follow_symlinks=False)
+
+
 def refuse_taken(final: str) -> None:
     """Nothing, if a file may be put under this name: nothing has it, or a regular file or a symbolic link does."""
-    # access() says "nothing there" without an exception, which costs twice as much.  It also says so of what is too
-    # long here, which lstat tells apart.
-    letters = len(final) - final.rfind("/") - 1
-    fits = letters < (SURE_ASCII if final.isascii() else SURE_LETTERS) and len(final) < SURE_PATH
-    if fits and not os.access(final, os.F_OK, follow_symlinks=False):
+    if nothing_at(final):
         return
     try:
         mode = os.lstat(final).st_mode
