@@ -148,4 +148,4 @@ class Outcome:
 
     def __repr__(self) -> str:
         what = f"{self.location!r}, {self.size} bytes, verified by {self.verified}" if self.ok else repr(self.error)
-        return f"Outcome({self.state}, {self.spec.source.shown!r}, {what})"
+        return f"Outcome({self.state}, {(self.source or self.spec.source).shown!r}, {what})"

@@ -26,7 +26,7 @@ from .report import Report, Tally, automatic
 from .runs import Crew, Job, Run
 from .session import Session, use_gate
 from .spec import DigestLike, Profile, SourceLike, Spec, SpecLike
-from .store import FileStore, Store, StoreStage, TempStore, store_for
+from .store import FileStore, MemoryStore, Store, StoreStage, TempStore, store_for
 from .stream import Patience
 from .validate import Digests, Size
 
@@ -162,14 +162,29 @@ class Pool:
     def map(self, specs: Iterable[SpecLike], *, deadline: float | None = None) -> list[Outcome]:
         """One Outcome for each spec, in order.  ``deadline``: seconds for all of them together.
 
-        A list is checked before anything is fetched: a bad spec in it is a SpecError.  With ``on_error="raise"`` the
-        first failure cancels the rest, waits for it, and is raised with all ``.outcomes``.
+        A list is checked before anything is fetched: a bad spec in it, or two for different files at one path of the
+        store, are a SpecError.  (What a generator gives is not remembered: of two such the last one stays.)  With
+        ``on_error="raise"`` the first failure cancels the rest, waits for it, and is raised with all ``.outcomes``.
+        What a generator raises is raised when all before it has ended; if it is a SpecError, with their ``.outcomes``.
         """
         _many(specs)
         if isinstance(specs, list | tuple):
-            specs = [Spec.of(given) for given in specs]
+            specs = self._apart([Spec.of(given) for given in specs])
         with _Counted(self, specs) as kit:
             return self._run(kit, specs, ordered=True, deadline=deadline, keep=True).all()
+
+    def _apart(self, specs: list[Spec]) -> list[Spec]:
+        """The specs themselves, if each file has a path of its own."""
+        known: dict[str, Spec] = {}
+        for spec in specs if isinstance(self.store, FileStore | MemoryStore) else ():
+            other = known.setdefault(spec.path, spec)
+            same = other.digests == spec.digests if spec.digests else other.sources == spec.sources
+            if not same:
+                raise SpecError(
+                    f"two files would be stored at {spec.path!r}, from {other.source.shown} and from "
+                    f"{spec.source.shown}: give one of them another path"
+                )
+        return specs
 
     def imap(self, specs: Iterable[SpecLike], *, deadline: float | None = None) -> Iterator[Outcome]:
         """Outcomes in the order of the specs, lazily; a consumer that stops taking them cancels the rest."""

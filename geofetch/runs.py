@@ -304,6 +304,8 @@ class Run:
         except BaseException as exc:
             if exc is self._generator_error and self._first_failed is not None:
                 self._raise_first(found)
+            if exc is self._generator_error and isinstance(exc, FetchError):
+                exc.outcomes = tuple(found)
             raise
         if self._stopped is not None and isinstance(self._specs, Sized):
             left = map(Spec.of, self._iterator)

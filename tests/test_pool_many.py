@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
@@ -218,6 +219,26 @@ def test_a_list_is_looked_at_before_anything_is_fetched(mirror: Mirror) -> None:
     with pooled(stages=[diary]) as pool, pytest.raises(SpecError, match="unknown scheme"):
         pool.map([source.url, "rsync://here/x"])
     assert (diary.facts, source.hits) == ([], 0)
+
+
+def test_two_files_at_one_path_are_refused_before_anything_is_fetched(mirror: Mirror) -> None:
+    one, other = mirror.serves(BODY), mirror.serves(BODY + b"!")
+    proof = {"sha256": hashlib.sha256(BODY).digest()}
+    both = [Spec(one.url, path="a/same", digests=proof), Spec(other.url, path="a/same")]
+    with pooled() as pool, pytest.raises(SpecError, match=r"'a/same'.*another path"):
+        pool.map(both)
+    assert one.hits == other.hits == 0
+    with pooled(store=None) as pool:  # temporary files have no path
+        assert all(outcome.ok for outcome in pool.map(both))
+    again = [Spec(one.url, path="a/same", digests=proof), Spec(one.url, path="a/same", digests=proof, size=len(BODY))]
+    with pooled() as pool:  # the same file twice is no quarrel
+        assert all(outcome.ok for outcome in pool.map(again))
+
+
+def test_what_was_stored_before_a_spec_that_is_none_is_told_with_it(mirror: Mirror, spotless: Leftovers) -> None:
+    with pooled(2) as pool, pytest.raises(SpecError) as caught:
+        pool.map(iter([*specs(mirror.serves(BODY), 3), "no url"]))
+    assert states(caught.value.outcomes) == ["stored"] * 3
 
 
 @pytest.mark.parametrize("how", HOW)
