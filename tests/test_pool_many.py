@@ -229,7 +229,9 @@ def test_two_files_at_one_path_are_refused_before_anything_is_fetched(mirror: Mi
         pool.map(both)
     assert one.hits == other.hits == 0
     with pooled(store=None) as pool:  # temporary files have no path
-        assert all(outcome.ok for outcome in pool.map(both))
+        for outcome in pool.map(both):
+            assert outcome.ok
+            outcome.location.close()
     again = [Spec(one.url, path="a/same", digests=proof), Spec(one.url, path="a/same", digests=proof, size=len(BODY))]
     with pooled() as pool:  # the same file twice is no quarrel
         assert all(outcome.ok for outcome in pool.map(again))
