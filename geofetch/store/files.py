@@ -38,6 +38,8 @@ from .tree import Tree, absolute, nothing_at
 __all__ = ["FileStore", "OneFile"]
 
 LISTED_AT_ONCE = 512
+#: Keys that are remembered as vacant between the question for a file and its first byte.
+REMEMBERED = 4096
 
 
 class FileStore:
@@ -71,6 +73,8 @@ class FileStore:
         self.name = store_name(self._tree.root)
         self.address = self._layout.address
         self._home = self._tree.at(OURS)
+        #: Keys that were asked for, and that nothing had.
+        self._vacant: set[str] = set()
         self._begun_in: int | None = None
         self._fit_in: int | None = None
         self._running: Running | None = None
@@ -92,7 +96,12 @@ class FileStore:
         if spec.size is None and not spec.digests:
             return None
         key = self._layout.find(spec)
-        if key is None or nothing_at(self._path(key)):
+        if key is None:
+            return None
+        if nothing_at(self._path(key)):
+            if len(self._vacant) >= REMEMBERED:
+                self._vacant.clear()
+            self._vacant.add(key)
             return None
         seen = self.stat(key)
         if seen is None:
@@ -126,7 +135,10 @@ class FileStore:
             raise refused(exc, f"opening a part in {self._tree.root}") from exc
 
     def _part(self, spec: Spec) -> FilePart:
-        folder, name = self._layout.prepare(spec)
+        # What was seen to be vacant a moment ago is not looked at again before its name is needed.
+        vacant = spec.path in self._vacant
+        self._vacant.discard(spec.path)
+        folder, name = self._layout.prepare(spec, vacant)
         running = self._running
         if running is None:
             running = self._running = self._announced()

@@ -43,8 +43,11 @@ class Layout(Protocol):
     #: The folder below the root that all keys are in; "" for the root itself.
     within: str
 
-    def prepare(self, spec: Spec) -> tuple[str, str]:
-        """The folder for a part of this spec, made if need be, and the name that the part stands for; refuses early."""
+    def prepare(self, spec: Spec, vacant: bool = False) -> tuple[str, str]:
+        """The folder for a part of this spec, made if need be, and the name that the part stands for; refuses early.
+
+        ``vacant``: nothing was at ``spec.path`` a moment ago.
+        """
 
     def place(self, part: FilePart, spec: Spec, digests: Mapping[str, Digest]) -> Placed:
         """Give the part its name.  May block where ``reads`` says so."""
@@ -72,10 +75,11 @@ class ByPath:
         self._tree = tree
         self._naming = naming
 
-    def prepare(self, spec: Spec) -> tuple[str, str]:
+    def prepare(self, spec: Spec, vacant: bool = False) -> tuple[str, str]:
         above, _, name = self._naming(spec).rpartition("/")
         folder = self._tree.folder(above)
-        refuse_taken(f"{folder}/{name}")
+        if not vacant:
+            refuse_taken(f"{folder}/{name}")
         return folder, name
 
     def place(self, part: FilePart, spec: Spec, digests: Mapping[str, Digest]) -> Placed:
@@ -107,7 +111,7 @@ class ByDigest:
         self._tree = tree
         self._links = links
 
-    def prepare(self, spec: Spec) -> tuple[str, str]:
+    def prepare(self, spec: Spec, vacant: bool = False) -> tuple[str, str]:
         if self._links is not None:
             refuse_taken(self._link_path(spec))
         return self._tree.folder(self.within), spec.path.rpartition("/")[2]
