@@ -11,6 +11,7 @@ full holds up nobody who wants another host.
 from __future__ import annotations
 
 import resource
+import sys
 from collections import OrderedDict, deque
 from contextvars import ContextVar
 from time import monotonic
@@ -231,10 +232,18 @@ class _Here:
             watcher.stop()
             watcher.close()
 
-    def wake(self, waiter: Waiter) -> None:
-        """From any thread: let the greenlet go on that waits with this."""
-        run = self.loop.run_callback if get_ident() == self._thread else self.loop.run_callback_threadsafe
-        run(waiter.switch, None)
+    def wake(self, waiter: Waiter) -> bool:
+        """From any thread: let the greenlet go on that waits with this; False if its thread is over."""
+        if get_ident() == self._thread:
+            self.loop.run_callback(waiter.switch, None)
+            return True
+        if self._thread not in sys._current_frames():
+            return False
+        try:
+            self.loop.run_callback_threadsafe(waiter.switch, None)
+        except ValueError:  # its hub was destroyed
+            return False
+        return True
 
 
 def _nothing() -> None:
@@ -321,10 +330,12 @@ def _grant_next() -> bool:
 
 
 def _grant(waiting: _Waiting) -> None:
+    """Give it its place.  One whose thread ended while it waited gets none, and waits no longer."""
+    if not waiting.here.wake(waiting.waiter):
+        return
     for level in waiting.levels:
         level._add(waiting.host)
     waiting.granted = True
-    waiting.here.wake(waiting.waiter)
 
 
 def _forget(waiting: _Waiting) -> None:

@@ -109,10 +109,11 @@ class Pool:
         self._only_ours = not hooks and all(map(_is_ours, (*own, self.store, self.recorder, session, progress)))
         base = session or Session()
         gate = base.gate
+        self._sessions = _Sessions(base, profiles or {})
         parent = gate if isinstance(gate, limits.Slots) else limits.process
         self._kit = Kit(
             stages=self._stages(own, hooks, check),
-            sessions=_Sessions(base, profiles or {}),
+            sessions=self._sessions,
             slots=parent.narrowed(self.size, per_host),
             patience=_patience(timeout, low_speed),
             retries=_counted(retries, "retries", 0),
@@ -209,7 +210,7 @@ class Pool:
         crew = Crew(AHEAD * self.size if self._only_ours else 0)
 
         def start(spec: Spec, ended: Callable[[Job], None]) -> Job:
-            return self._job(spec, kit, ended, False, crew)
+            return self._job(spec, kit, ended, False, crew if self._sessions.call_nobody(spec) else None)
 
         def refuse(spec: Spec, error: FetchError) -> Outcome:
             return never_walked(spec, kit, error)
@@ -377,6 +378,19 @@ class _Sessions:
         if found is None:
             found = self._made[profile] = self._base.with_profile(profile)
         return found
+
+    def call_nobody(self, spec: Spec) -> bool:
+        """Whether nothing of a user's runs when this spec's sources are asked."""
+        profiles = {spec.profile_of(source) for source in spec.sources} if _has_profiles(spec) else ()
+        for profile in profiles:
+            known = self._named.get(profile) if isinstance(profile, str) else profile
+            if known is not None and callable(known.auth):
+                return False
+        return self._base.calls_nobody
+
+
+def _has_profiles(spec: Spec) -> bool:
+    return spec.profile is not None or any(source.profile is not None for source in spec.sources)
 
 
 def _many(specs: Any) -> None:

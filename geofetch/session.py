@@ -136,6 +136,13 @@ class Session(requests.Session):
             self.proxies = profile.proxy_map or {}
 
     @property
+    def calls_nobody(self) -> bool:
+        """Whether its requests run nothing but our code and requests': no callable auth, no hook, no adapter of
+        somebody's."""
+        ours = self.auth is None or type(self.auth) is tuple or self.has_settled_auth
+        return ours and self.hooks == lean.NO_HOOKS and all(map(_is_known, self.adapters.values()))
+
+    @property
     def has_settled_auth(self) -> bool:
         """Whether its auth adds nothing to a request, and keeps netrc from adding something."""
         return type(self.auth) is _NoAuth
@@ -379,3 +386,7 @@ def patch(url: str, data: Any = None, **kwargs: Any) -> Response:
 def delete(url: str, **kwargs: Any) -> Response:
     """``requests.delete``; see :func:`request`."""
     return request("delete", url, **kwargs)
+
+
+def _is_known(adapter: Any) -> bool:
+    return type(adapter) is Adapter or type(adapter) is FileAdapter

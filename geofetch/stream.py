@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from email.message import Message
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -37,6 +38,7 @@ from .errors import (
     Truncated,
     Unauthorized,
     Undecodable,
+    Unreachable,
 )
 from .events import Head
 from .names import checked_url, origin, shown
@@ -163,7 +165,7 @@ def _asked(session: Session, url: str, patience: Patience) -> Response | Exchang
     if not isinstance(found, Exchange) and getattr(getattr(found.raw, "_original_response", None), "cut", False):
         # requests takes what came of it for the whole: an empty file, a Location without its end.
         found.close()
-        raise BadResponse("the connection ended within the head of the answer")
+        raise Unreachable("the connection ended within the head of the answer")
     return found
 
 
@@ -214,13 +216,15 @@ class Body:
             self._read: Callable[[int], bytes] = self._express.read1
         else:
             _check_status(response)  # type: ignore[arg-type]
-            self._read = partial(response.raw.read1, decode_content=False)  # type: ignore[union-attr]
+            self._read = _reader(response.raw)
         found = _framing(response)
         encoding = response.headers.get("content-encoding") or ""
         if encoding:
             encoding = encoding.strip().lower()
             encoding = "" if encoding == "identity" else encoding
         self._decoder = _Decoder(encoding) if encoding and decode else None
+        #: Nothing at all is slower than any speed that is wanted.
+        self._longest_s = min(patience.read_s, patience.low_speed_s) if patience.low_speed_bps else patience.read_s
         self._length = found.length
         #: Bytes that came over the wire so far.
         self.received = 0
@@ -278,12 +282,12 @@ class Body:
         if self._express is not None and not self._express.waits:
             return self._read(READ)
         # A timeout of requests is one recv's: a chunk's head or trailers, dripped byte by byte, outlive it.
-        with within(self._patience.read_s, self._silent):
+        with within(self._longest_s, self._silent):
             # read1 gives what has arrived; iter_content would throw away a chunk's beginning when the peer dies.
             return self._read(READ)
 
     def _silent(self) -> Stalled:
-        return Stalled(f"nothing more of the body within {self._patience.read_s:g} s: {self.so_far()}")
+        return Stalled(f"nothing more of the body within {self._longest_s:g} s: {self.so_far()}")
 
     def so_far(self) -> str:
         """How much of it came, in words."""
@@ -354,14 +358,23 @@ def _framing(response: Response | Exchange) -> Framing:
             original: Any = getattr(raw, "_original_response", None)
             if hasattr(original, "strict"):
                 original.strict = True  # chunks that requests lets pass (transport/reply.py)
+            # Whoever answers in the server's place (a mock, a cache) has but a part of what urllib3's responses have.
             message = getattr(original, "msg", None)
-            flawed = message is not None and bool(message.defects or message.get_payload())
-            found = framing("GET", response.status_code, raw.headers.items())
+            flawed = isinstance(message, Message) and bool(message.defects or message.get_payload())
+            fields = getattr(raw, "headers", response.headers)
+            found = framing("GET", response.status_code, fields.items())
     except BadFraming as exc:
         raise BadResponse(str(exc)) from exc
     if flawed:
         raise BadResponse("the head holds a line that is no header")
     return found
+
+
+def _reader(raw: Any) -> Callable[[int], bytes]:
+    """What reads of a body what has arrived."""
+    if hasattr(raw, "headers"):
+        return partial(raw.read1, decode_content=False)
+    return getattr(raw, "read1", None) or raw.read  # type: ignore[no-any-return]  # a file in a response's place
 
 
 def _inflating() -> Any:

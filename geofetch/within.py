@@ -27,7 +27,7 @@ LENGTHS = 64
 class _Line:
     """Who waits for so many seconds at most, in the order of coming."""
 
-    __slots__ = ("_loop", "_timer", "seconds", "waiting")
+    __slots__ = ("_loop", "_striking", "_timer", "seconds", "waiting")
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -35,10 +35,11 @@ class _Line:
         self._loop = gevent.get_hub().loop
         #: Runs while anybody waits, and ends with the first of them at the latest.
         self._timer: Any = None
+        self._striking = False
 
     def join(self, who: within) -> None:
         self.waiting[who] = monotonic() + self.seconds
-        if self._timer is None:
+        if self._timer is None and not self._striking:
             self._watch(self.seconds)
 
     def leave(self, who: within) -> None:
@@ -58,17 +59,21 @@ class _Line:
             timer.close()
 
     def _strike(self) -> None:
-        """In the hub: throw into all whose time is over."""
+        """In the hub: throw into all whose time is over.  They may wait anew at once; the others come before them."""
         self._rest()
-        while self.waiting:
-            first, due = next(iter(self.waiting.items()))
-            left = due - monotonic()
-            if left > 0:
-                if self._timer is None:  # who was struck may wait for something else by now
-                    self._watch(left)
-                return
-            del self.waiting[first]
-            first.strike()
+        self._striking = True
+        try:
+            while self.waiting:
+                first, due = next(iter(self.waiting.items()))
+                if due > monotonic():
+                    break
+                del self.waiting[first]
+                first.strike()
+        finally:
+            self._striking = False
+            for due in self.waiting.values():
+                self._watch(max(0.0, due - monotonic()))
+                break
 
 
 class within:

@@ -8,7 +8,7 @@ import gevent
 import pytest
 import requests
 
-from geofetch.errors import BadResponse, SourceError, Stalled, Truncated, Unreachable
+from geofetch.errors import SourceError, Stalled, Truncated, Unreachable
 from geofetch.session import Session
 from geofetch.spec import Source
 from geofetch.stream import opened
@@ -75,7 +75,7 @@ CASES = {
 
 def error_of(cut: int, head: bytes) -> type[SourceError]:
     """What an answer is called that ended behind so many bytes."""
-    return Unreachable if cut == 0 else BadResponse if cut < len(head) else Truncated
+    return Unreachable if cut < len(head) else Truncated
 
 
 @pytest.mark.parametrize("case", CASES)

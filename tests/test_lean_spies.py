@@ -264,6 +264,17 @@ def test_responses_answers_instead_of_the_network(mirror: Mirror) -> None:
     assert session.get(file.url).content == b"network"
 
 
+def test_responses_answers_a_pool_too(mirror: Mirror) -> None:
+    responses = pytest.importorskip("responses")
+    file = mirror.serves(b"network")
+    with responses.RequestsMock() as mock:
+        mock.get(file.url, body=b"mock")
+        mock.get("http://other.test/", body=b"")
+        with geofetch.Pool(2, store=geofetch.MemoryStore(), progress=False, retries=0) as pool:
+            outcomes = pool.map([geofetch.Spec(file.url, path="a"), geofetch.Spec("http://other.test/", path="b")])
+            assert [pool.store[outcome.raise_for_error().location] for outcome in outcomes] == [b"mock", b""]
+
+
 def test_requests_mock_answers_instead_of_the_network(mirror: Mirror) -> None:
     requests_mock = pytest.importorskip("requests_mock")
     file, session = mirror.serves(b"network"), Session()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections import Counter
 from contextvars import copy_context
 
@@ -154,3 +155,25 @@ def test_a_deadline_leaves_anothers_timeout_alone() -> None:
     with pytest.raises(gevent.Timeout) as seen, kills.deadline(60, DeadlineExceeded("ours")):
         gevent.sleep(60)
     assert seen.value is theirs
+
+
+@pytest.mark.parametrize("end", ["left", "destroyed"])
+def test_who_waited_in_a_thread_that_is_over_is_passed_by(end: str) -> None:
+    slots, waits = Slots(1), threading.Event()
+
+    def dies() -> None:
+        gevent.spawn(slots.take, "a")
+        gevent.sleep(0.01)
+        waits.set()
+        if end == "destroyed":
+            gevent.get_hub().destroy(destroy_loop=True)
+
+    held = slots.take("a")
+    thread = threading.Thread(target=dies)
+    thread.start()
+    assert waits.wait(10)
+    thread.join(10)
+    held.leave()
+    with gevent.Timeout(10):
+        slots.take("a").leave()
+    assert slots.used == 0

@@ -9,6 +9,7 @@ from typing import Any
 
 import gevent
 import gevent.event
+import gevent.local
 import pytest
 from gevent.threadpool import ThreadPool
 
@@ -19,6 +20,7 @@ from geofetch.events import Verdict
 from geofetch.pool import AHEAD
 from geofetch.records import Recorder
 from geofetch.spec import Spec
+from geofetch.transport import Adapter
 from geofetch.transport import pools as connections
 from tests.origin.content import made
 from tests.support.diary import WHOLE, Diary
@@ -473,3 +475,64 @@ def test_a_forked_child_downloads_over_connections_of_its_own(mirror: Mirror) ->
     )
     assert not before & inside, "the child uses none of its parent's connections"
     assert after <= before, "and the parent's are as good as before"
+
+
+# ------------------------------------------------------------------------------------- one greenlet for many of a run's
+
+
+def test_greenlets_of_a_run_serve_one_job_after_the_other(mirror: Mirror, spotless: Leftovers) -> None:
+    source, seen = mirror.serves(BODY), set()
+    with pooled(2) as pool:
+        for outcome in pool.imap_unordered(Spec(source.url, path=str(number)) for number in range(60)):
+            assert outcome.ok
+            seen |= {id(job._greenlet) for job in pool._jobs if job._greenlet is not None}
+    assert 0 < len(seen) <= AHEAD * 2
+
+
+@pytest.mark.parametrize("where", ["session", "profile", "source", "name", "hook", "adapter"])
+def test_what_a_users_code_leaves_behind_meets_no_other_download(
+    mirror: Mirror, spotless: Leftovers, where: str
+) -> None:
+    source, met, own = mirror.serves(BODY, drip=(100, 0.002)), [], gevent.local.local()
+
+    def leaves(request: Any, *args: Any, **more: Any) -> Any:
+        met.append((request.url, vars(own).get("mark", request.url)))  # of one job it may be asked twice
+        own.mark = request.url
+        gevent.Timeout.start_new(0.02)
+        return request
+
+    session, how, given = geofetch.Session(), {}, {}
+    if where == "session":
+        session.auth = leaves
+    elif where == "hook":
+        session.hooks["response"].append(leaves)
+    elif where == "adapter":
+        session.mount("http://", _Leaving(leaves))
+    elif where == "name":
+        how, given = {"profiles": {"me": geofetch.Profile(auth=leaves)}}, {"profile": "me"}
+    else:
+        given = {"profile": geofetch.Profile(auth=leaves)}
+    wanted = []
+    for number in range(12):
+        one = {"url": f"{source.url}?{number}"}
+        wanted.append(
+            Spec(
+                {**one, **given} if where == "source" else one, path=str(number), **({} if where == "source" else given)
+            )
+        )
+    with pooled(2, session=session, **how) as pool:
+        pool.map(wanted)
+    assert len({url for url, _ in met}) == len(wanted)
+    assert all(url == mark for url, mark in met)
+
+
+class _Leaving(Adapter):
+    """An adapter of somebody's."""
+
+    def __init__(self, leaves: Any) -> None:
+        super().__init__()
+        self._leaves = leaves
+
+    def send(self, request: Any, *args: Any, **more: Any) -> Any:
+        self._leaves(request)
+        return super().send(request, *args, **more)

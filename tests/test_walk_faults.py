@@ -10,6 +10,7 @@ import errno
 import gzip
 import pickle
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -460,3 +461,10 @@ def test_headers_of_the_session_go_along(mirror: Mirror) -> None:
     with pooled(session=session) as pool:
         pool.map([source.url])[0].raise_for_error()
     assert source.request.header("X-Who") == "me"
+
+
+def test_a_body_that_stops_is_below_any_speed(mirror: Mirror, get: GET) -> None:
+    began = time.monotonic()
+    outcome = get(mirror.serves(FILE, stall=100).url, pool={"low_speed": (1000, 0.2), "timeout": 30})
+    assert type(outcome.error) is Stalled
+    assert time.monotonic() - began < 15

@@ -280,7 +280,7 @@ def test_a_hook_that_fetches_borrows_its_own_slot(mirror: Mirror, spotless: Left
     found: list[bytes] = []
     outer, inner = mirror.serves(BODY), mirror.serves(b"inner")
     with pooled(1, per_host=1, hooks={fact: fetching(inner, found)}, deadline=20) as pool:
-        outcomes = pool.map([outer.url, outer.url + "?2"])
+        outcomes = pool.map([outer.url, {"source": outer.url, "path": "2"}])
     assert [outcome.state for outcome in outcomes] == ["stored", "stored"]
     assert found == [b"inner"] * 2
 

@@ -30,6 +30,8 @@ LINE = 65536
 HEAD = 1 << 20
 #: Interim answers (1xx) read past before a server is given up.
 INTERIM = 16
+#: What every answer begins with.
+BEGINNING = b"HTTP/1."
 
 _END = re.compile(rb"\n\r?\n")
 #: What splits a line for the email parser, or ends a string for somebody else's: a download refuses it.
@@ -121,6 +123,8 @@ def head_of(flow: Inflow) -> Head:
     """
     for _ in range(INTERIM + 1):
         block, cut = _block(flow)
+        if cut and b"\n" not in block and (BEGINNING.startswith(block) or block.startswith(BEGINNING)):
+            raise http.client.RemoteDisconnected("Remote end closed connection within the first line of its answer")
         status = status_of(block)
         if 100 <= status[1] < 200 and status[1] != 101:
             _check_lines(block)
