@@ -1,26 +1,41 @@
 """The native lane of one large file: its chunk hooks run on a native thread, in order, while the next bytes come in.
 
-In: chunks, and the hooks that may leave the hub.  Out: nothing; a hook's refusal surfaces at the next chunk or at the
-end. Never: two hooks of one file at once; more than a few buffers in memory.
+In: bytes, received straight into the lane's own buffers or copied into them, and the hooks that may leave the hub.
+Out: nothing; a hook's refusal surfaces at the next chunk or at the end.  Never: two hooks of one file at once; more
+than IN_FLIGHT buffers a file; a buffer that the hub fills while the thread still reads it.
+
+Hub and thread meet in deques alone.  Two are filled by one of them and emptied by the other; the third holds the turn:
+whoever takes it out sees to it that what waits is worked on, and nobody else does meanwhile.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
+import gevent
+from gevent.hub import Waiter
 from gevent.threadpool import ThreadPool
 
 from .hubs import own
+from .transport import BROAD, broad_buffers
 
 __all__ = ["Lane"]
 
 #: Native threads for all lanes of a hub: digests and disks of as many files go on side by side.
 THREADS = 4
-#: Bytes handed over at once: a hop to a thread and back costs some 100 µs, SHA-256 of this some 700.
-BATCH = 1 << 20
-#: Batches that may wait or run before the receiver waits: memory is bounded by (WAITING + 1) * BATCH a file.
-WAITING = 3
+#: Bytes handed over at once while the thread is busy.
+BATCH = BROAD
+#: Bytes for which a thread with nothing to do is woken.
+EARLY = 256 * 1024
+#: Buffers that one file has at most, the one that is being filled among them.
+IN_FLIGHT = 4
+#: Buffers lent to all files, beyond which nobody keeps one to gather more: there are many files, and slow ones.
+MANY = 64
+#: Buffers after which a thread gives other files their turn.
+TURN = 32
 
 
 def _threads() -> ThreadPool:
@@ -28,34 +43,75 @@ def _threads() -> ThreadPool:
 
 
 class Lane:
-    """Chunks in, hooks run elsewhere, in order.  One file's own; used by one greenlet."""
+    """Bytes in, hooks run elsewhere, in order.  One file's own; used by one greenlet."""
 
     def __init__(self, hooks: Sequence[Callable[[memoryview], Any]]) -> None:
         self._hooks = tuple(hooks)
-        self._filling: list[bytes] = []
+        self._buffers = broad_buffers()
+        self._filling: Any = None
         self._filled = 0
-        self._waiting: list[list[bytes]] = []
+        #: The last bytes that were received into a buffer of ours, not yet put.
+        self._received: memoryview | None = None
+        self._waiting: deque[tuple[Any, int]] = deque()
+        self._done: deque[Any] = deque()
+        self._turn = deque([True])
+        self._in_flight = 0
         self._running: Any = None
+        self._refusal: BaseException | None = None
+        self._stopped = False
+        self._watcher: Any = None
         self._pool = own("lane", _threads)
 
-    def put(self, chunk: bytes) -> None:
-        """Take a chunk; waits while the lane is full.  Raises what a hook raised for an earlier one."""
-        self._filling.append(chunk)
-        self._filled += len(chunk)
-        if self._filled >= BATCH:
-            self._hand_over()
-            while len(self._waiting) >= WAITING:
-                self._settle()
+    def space(self) -> memoryview:
+        """Where the next bytes are to be received."""
+        if self._filling is None:
+            self._filling = self._buffers.take()
+        view: memoryview = self._filling.view[self._filled : BATCH]
+        return view
+
+    def rest(self) -> None:
+        """Nothing comes for a while: an empty buffer goes back."""
+        if self._filling is not None and not self._filled:
+            self._buffers.give(self._filling)
+            self._filling = None
+
+    def received(self, count: int) -> memoryview:
+        """The bytes that were received into ``space()``, to be looked at and then put."""
+        self._received = self.space()[:count].toreadonly()
+        return self._received
+
+    def put(self, chunk: bytes | memoryview) -> None:
+        """Take what was received, or a copy of other bytes; waits while the lane is full.  Raises what a hook raised
+        for earlier ones.
+        """
+        if chunk is self._received:
+            self._received = None
+            self._took(len(chunk))
+            return
+        left = memoryview(chunk)
+        while left:
+            space = self.space()
+            part, left = left[: len(space)], left[len(space) :]
+            space[: len(part)] = part
+            self._took(len(part))
 
     def finish(self) -> None:
         """Wait until every hook has seen every chunk.  Raises what a hook raised."""
         self._hand_over()
         while self._running is not None:
-            self._settle()
+            self._running.wait()
+            self._go_on()
+
+    def flush(self) -> None:
+        """As ``finish``, behind an error that somebody else tells: what a hook raises is nothing new then."""
+        with suppress(Exception):
+            self.finish()
 
     def stop(self) -> None:
-        """Drop what waits, wait for what runs: nobody touches the part any more.  Never raises what a hook raised."""
-        self._filling, self._waiting = [], []
+        """Drop what waits, wait for what runs: nobody touches the part any more, and every buffer is given back.
+        Never raises what a hook raised.
+        """
+        self._stopped = True
         killed: BaseException | None = None
         while self._running is not None:
             try:
@@ -63,37 +119,104 @@ class Lane:
                 self._running = None
             except BaseException as exc:  # a kill while we wait: the thread still holds the file
                 killed = exc
+        self._done.extend(buffer for buffer, _ in self._waiting)
+        self._waiting.clear()
+        self._filled = 0
+        self.rest()
+        self._collect()
         if killed is not None:
             raise killed
 
+    def _took(self, count: int) -> None:
+        self._filled += count
+        if self._filled >= self._enough():
+            self._hand_over()
+            while self._in_flight >= IN_FLIGHT:
+                self._wait()
+                self._go_on()
+        elif self._refusal is not None or (self._running is not None and self._running.ready()):
+            self._go_on()
+
+    def _enough(self) -> int:
+        if self._buffers.lent >= MANY:
+            return 1
+        return BATCH if self._running is not None else min(EARLY, BATCH)
+
     def _hand_over(self) -> None:
-        if self._filling:
-            self._waiting.append(self._filling)
-            self._filling, self._filled = [], 0
+        if self._filled:
+            self._waiting.append((self._filling, self._filled))
+            self._filling, self._filled = None, 0
+            self._in_flight += 1
         self._go_on()
 
     def _go_on(self) -> None:
+        """Take back what the thread is through with, and see to it that it has what waits."""
+        self._collect()
         if self._running is not None and self._running.ready():
             done, self._running = self._running, None
-            refusal = done.get()
-            if refusal is not None:
-                raise refusal
-        if self._running is None and self._waiting:
-            self._running = self._pool.spawn(_run, self._hooks, self._waiting.pop(0))
+            self._refusal = done.get()
+        if self._refusal is not None:
+            raise self._refusal
+        if self._waiting and self._takes_turn():
+            if self._running is not None:
+                self._running.wait()  # it gave the turn away, and ends: there are never two, of which stop() knows one
+            self._running = self._pool.spawn(self._run)
+            self._running.rawlink(self._collect)  # while nothing comes, too
 
-    def _settle(self) -> None:
-        if self._running is not None:
-            self._running.wait()
-        self._go_on()
+    def _takes_turn(self) -> bool:
+        try:
+            return self._turn.pop()
+        except IndexError:
+            return False
 
+    def _collect(self, ended: Any = None) -> None:
+        while self._done:
+            self._buffers.give(self._done.popleft())
+            self._in_flight -= 1
 
-def _run(hooks: Sequence[Callable[[memoryview], Any]], chunks: list[bytes]) -> BaseException | None:
-    # What leaves a thread's function as an exception is also printed by the hub: a refusal travels as a value instead.
-    try:
-        for chunk in chunks:
-            view = memoryview(chunk)
-            for hook in hooks:
-                hook(view)
-    except BaseException as exc:
-        return exc
-    return None
+    def _wait(self) -> None:
+        """Until the thread is through with a buffer, or ends."""
+        running = self._running
+        if running is None:
+            return
+        waiter = Waiter()
+        self._watcher = gevent.get_hub().loop.async_()
+        self._watcher.start(waiter.switch, None)
+        running.rawlink(waiter.switch)
+        try:
+            if not self._done:  # the thread has not looked for a watcher yet, and will
+                waiter.get()
+        finally:
+            running.unlink(waiter.switch)
+            watcher, self._watcher = self._watcher, None
+            watcher.stop()
+
+    def _run(self) -> BaseException | None:
+        """On the thread.  A refusal is returned: what leaves a thread's function as an exception, the hub prints."""
+        left = TURN
+        try:
+            while left and self._waiting and not self._stopped:
+                self._work()
+                left -= 1
+                if not self._waiting or not left:
+                    self._turn.append(True)
+                    # What came just now found no turn to take: it is for us, unless the hub looked again.
+                    if not left or not self._waiting or not self._takes_turn():
+                        break
+        except BaseException as exc:
+            return exc
+        return None
+
+    def _work(self) -> None:
+        buffer, count = self._waiting[0]
+        self._show(buffer.view[:count].toreadonly())
+        self._done.append(buffer)
+        self._waiting.popleft()
+        if (watcher := self._watcher) is not None:
+            watcher.send()
+
+    def _show(self, view: memoryview) -> None:
+        for hook in self._hooks:
+            hook(view)
+        with suppress(BufferError):  # who keeps a view hears of it, who made an array of it cannot be stopped
+            view.release()

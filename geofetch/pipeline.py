@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
 from time import monotonic
@@ -204,7 +205,7 @@ def _streamed(attempt: Attempt, kit: Kit, hooks: Bound, slot: limits.Slot) -> No
 
 def _passed_on(body: Body, hooks: Bound, kit: Kit) -> int:
     """Every chunk to everybody who takes part, until they are through with it; how many bytes it were."""
-    lane = _lane(hooks, kit, body.head.length)
+    lane = body.landing = _lane(hooks, kit, body.head.length)
     inline = hooks["chunk"] if lane is not None else (*hooks["chunk"], *hooks.offloaded)
     size = 0
     try:
@@ -219,12 +220,19 @@ def _passed_on(body: Body, hooks: Bound, kit: Kit) -> int:
             except Exception as exc:
                 raise _refused(exc, "chunk") from exc
             if lane is not None:
+                _let_go_of(view)
                 _refusing(lane.put, chunk)
             elif kit.lane_from is not None and size >= kit.lane_from and hooks.offloaded:
                 # It told no length and grows: what was hashed and written so far stays, the rest goes elsewhere.
                 lane, inline = Lane(hooks.offloaded), hooks["chunk"]
+                body.landing = lane
         if lane is not None:
             _refusing(lane.finish)
+    except SourceError:
+        # What came before it is right for all we know.
+        if lane is not None:
+            lane.flush()
+        raise
     finally:
         if lane is not None:
             lane.stop()
@@ -241,6 +249,12 @@ def _kept(attempt: Attempt, hooks: Bound, progress: Progress) -> None:
             _ask(hooks, "stored", attempt.location)
         finally:
             progress.killed = waiting[0] if waiting else None
+
+
+def _let_go_of(view: memoryview) -> None:
+    # Its buffer will hold other bytes: who kept the view hears of it. Who made an array of it cannot be stopped.
+    with suppress(BufferError):
+        view.release()
 
 
 def _lane(hooks: Bound, kit: Kit, length: int | None) -> Lane | None:

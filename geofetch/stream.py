@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from email.message import Message
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urljoin
 
 import gevent
@@ -45,7 +45,7 @@ from .names import checked_url, origin, shown
 from .session import OWN_REDIRECTS, Session
 from .spec import Source
 from .translate import printable, translated
-from .transport import BadFraming, Exchange, Framing, framing
+from .transport import BadFraming, Exchange, Framing, Room, framing
 from .within import within
 
 log = logging.getLogger("geofetch")
@@ -205,6 +205,13 @@ def _target(response: Response | Exchange, url: str) -> str | None:
     return target
 
 
+class Landing(Room, Protocol):
+    """Where chunks are received."""
+
+    def received(self, count: int) -> memoryview:
+        """The bytes that came into ``space()``, as a chunk."""
+
+
 class Body:
     """An answer that could be the file: its ``head``, then its chunks, once."""
 
@@ -214,9 +221,11 @@ class Body:
         self._express = response if isinstance(response, Exchange) else None
         if self._express is not None:
             self._read: Callable[[int], bytes] = self._express.read1
+            self._fill: Callable[[Room], int] | None = self._express.fill
         else:
             _check_status(response)  # type: ignore[arg-type]
             self._read = _reader(response.raw)
+            self._fill = getattr(response.raw, "fill", None)
         found = _framing(response)
         encoding = response.headers.get("content-encoding") or ""
         if encoding:
@@ -226,6 +235,8 @@ class Body:
         #: Nothing at all is slower than any speed that is wanted.
         self._longest_s = min(patience.read_s, patience.low_speed_s) if patience.low_speed_bps else patience.read_s
         self._length = found.length
+        #: Where the next chunks are received, if they come as they are; else each is bytes of its own.
+        self.landing: Landing | None = None
         #: Bytes that came over the wire so far.
         self.received = 0
         self.head = Head(
@@ -237,14 +248,14 @@ class Body:
             url=shown(response.url),
         )
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[bytes | memoryview]:
         whole = self._express.whole() if self._express is not None and self._decoder is None else None
         if whole is not None:
             self.received = len(whole)
             return iter((whole,))
         return self._pieces()
 
-    def _pieces(self) -> Iterator[bytes]:
+    def _pieces(self) -> Iterator[bytes | memoryview]:
         with translated(self._source, body=self):
             if self._decoder is None:
                 yield from self._raw()
@@ -253,7 +264,7 @@ class Body:
                     yield from self._decoder.decoded(chunk)
                 self._decoder.finish()
 
-    def _raw(self) -> Iterator[bytes]:
+    def _raw(self) -> Iterator[bytes | memoryview]:
         patience = self._patience
         since = yielded = monotonic()
         before = 0
@@ -277,14 +288,19 @@ class Body:
         if self._length is not None and self.received < self._length:
             raise Truncated(f"the body was cut: {self.so_far()}")
 
-    def _arrived(self) -> bytes:
+    def _arrived(self) -> bytes | memoryview:
         """What has arrived since, waiting for the first byte; nothing at the end."""
         if self._express is not None and not self._express.waits:
-            return self._read(READ)
+            return self._next()
         # A timeout of requests is one recv's: a chunk's head or trailers, dripped byte by byte, outlive it.
         with within(self._longest_s, self._silent):
             # read1 gives what has arrived; iter_content would throw away a chunk's beginning when the peer dies.
+            return self._next()
+
+    def _next(self) -> bytes | memoryview:
+        if self.landing is None or self._fill is None or self._decoder is not None:
             return self._read(READ)
+        return self.landing.received(self._fill(self.landing))
 
     def _silent(self) -> Stalled:
         return Stalled(f"nothing more of the body within {self._longest_s:g} s: {self.so_far()}")
@@ -392,7 +408,7 @@ class _Decoder:
         self._inflate = _inflating()
         self._begun = False
 
-    def decoded(self, chunk: bytes) -> Iterator[bytes]:
+    def decoded(self, chunk: bytes | memoryview) -> Iterator[bytes]:
         data = chunk
         while data:
             if self._inflate.eof:  # gzip may have several members (RFC 1952, 2.2)

@@ -33,7 +33,7 @@ MAP: dict[str, set[str]] = {
     "hubs": set(),
     "within": {"hubs"},
     "kills": {"errors"},
-    "lane": NOUNS | CELLAR,
+    "lane": NOUNS | CELLAR | {"transport"},
     "transport": NOUNS | CELLAR,
     "lean": set(),
     "session": NOUNS | {"transport", "lean"},

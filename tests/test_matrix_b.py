@@ -327,7 +327,6 @@ def test_every_row_of_part_b_is_there() -> None:
     assert {name.partition(" ")[0] for name in ROWS} == {f"B{n}" for n in range(1, 31)}
 
 
-@pytest.mark.xfail(reason="a lane drops what waits for its thread when the body ends before its time", strict=True)
 def test_of_a_large_body_that_is_cut_all_that_came_has_reached_the_part(
     mirror: Mirror, lanes: Lanes, lane: str
 ) -> None:

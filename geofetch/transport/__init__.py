@@ -18,6 +18,7 @@ In: requests' prepared requests, Profiles.  Out: requests' Responses.  Never: th
 """
 
 from .adapter import FOREIGN, Adapter, OpenGate, closing_on_error, counted
+from .buffers import BROAD, Room, broad_buffers
 from .exchange import Exchange
 from .file import FileAdapter
 from .pools import shared
@@ -26,6 +27,7 @@ from .response import BadFraming, Framing, framing
 from .rest import keep
 
 __all__ = [
+    "BROAD",
     "FOREIGN",
     "Adapter",
     "BadFraming",
@@ -33,6 +35,8 @@ __all__ = [
     "FileAdapter",
     "Framing",
     "OpenGate",
+    "Room",
+    "broad_buffers",
     "closing_on_error",
     "composed",
     "counted",

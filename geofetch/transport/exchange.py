@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .buffers import Room
 from .head import Fields, Head
 from .raw import fields_of, responding
 from .reply import Reply
@@ -60,6 +61,10 @@ class Exchange:
     def whole(self) -> bytes | None:
         """All of the body, if all of it has come; None if not, or if nobody said how long it is."""
         return self._reply.whole()
+
+    def fill(self, room: Room) -> int:
+        """The same, received into buffers of ``room``'s."""
+        return self._reply.fill(room)
 
     @property
     def waits(self) -> bool:

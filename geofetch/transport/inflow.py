@@ -9,13 +9,14 @@ from __future__ import annotations
 import http.client
 import re
 import socket as native
+import ssl
 from time import monotonic
 from typing import Any
 
 import gevent
 import gevent.socket
 
-from .buffers import Buffer, buffers
+from .buffers import Buffer, Room, buffers
 
 __all__ = ["Inflow"]
 
@@ -24,6 +25,9 @@ PIECE = 64 * 1024
 #: Seconds after which whoever finds something there each time lets the others go on.
 TURN_S = 0.01
 
+#: What a socket says that would have to wait.
+NOTHING_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
 #: The line before a chunk, as everybody writes it.
 _PLAIN = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
 
@@ -31,7 +35,21 @@ _PLAIN = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
 class Inflow:
     """The bytes of one socket, read by one greenlet."""
 
-    __slots__ = ("_at", "_early", "_end", "_free", "_held", "_lent", "_native", "_plain", "_since", "_sock", "heard")
+    __slots__ = (
+        "_at",
+        "_early",
+        "_end",
+        "_ended",
+        "_failed",
+        "_free",
+        "_held",
+        "_lent",
+        "_native",
+        "_plain",
+        "_since",
+        "_sock",
+        "heard",
+    )
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock
@@ -45,6 +63,9 @@ class Inflow:
         self._held: bytes | bytearray = b""
         self._at = 0
         self._end = 0
+        #: Whether the other side's end was seen, where what came before it was still to be read.
+        self._ended = False
+        self._failed: Exception | None = None
         self._lent: Buffer | None = None
         self._since = monotonic()
         self._early = False
@@ -99,6 +120,8 @@ class Inflow:
         if self._early:
             self._early = False
             self._sock._wait(self._sock._read_event)
+        if self._over():
+            return False
         if large and self._plain is not None:
             return self._borrowed()
         data = self._sock.recv(PIECE)
@@ -132,6 +155,80 @@ class Inflow:
         self.turn()
         count: int = self._sock.recv_into(view)
         self.heard = self.heard or count > 0
+        return count
+
+    def fill(self, room: Room, most: int) -> int:
+        """Receive into ``room``, ``most`` bytes at most, waiting for the first; 0 when the other side has ended.
+
+        Only for when all was read.  No buffer is kept while nothing is there, unless TLS lies within TLS.
+        """
+        self.turn()
+        while (count := self.at_once(room.space()[:most])) is None:
+            room.rest()
+            wait = getattr(self._sock, "_wait", None)
+            if wait is None:
+                return self.into(room.space()[:most])
+            wait(self._sock._read_event)
+        return count
+
+    def at_once(self, view: memoryview) -> int | None:
+        """Receive into ``view`` what is there at once; 0 when the other side has ended, None when nothing is there."""
+        if self._over():
+            return 0
+        try:
+            count: int = self._plain.recv_into(view) if self._plain is not None else self._decrypted(view)
+        except NOTHING_YET:
+            return None
+        self._ended = count == 0
+        self.heard = self.heard or count > 0
+        return count
+
+    def pull(self) -> bool:
+        """Whether something is there to be read, without waiting for it."""
+        if self._end > self._at:
+            return True
+        buffer, count = self._free.take(), 0
+        try:
+            while count < len(buffer.bytes) and (more := self.at_once(buffer.view[count:])):
+                count += more
+        except Exception as exc:
+            self._failed = exc.with_traceback(None)
+        finally:
+            if count:
+                self._lent, self._held, self._at, self._end = buffer, buffer.bytes, 0, count
+            else:
+                self._free.give(buffer)
+        if not count:
+            self._over()
+        return count > 0
+
+    def _over(self) -> bool:
+        """Whether the end was seen already; raises what was seen in its place."""
+        if self._failed is not None:
+            raise self._failed
+        return self._ended
+
+    def has_line(self) -> bool:
+        """Whether a line is there with its end."""
+        return self._held.find(b"\n", self._at, self._end) >= 0
+
+    def _decrypted(self, view: memoryview) -> int:
+        patience = self._sock.gettimeout()
+        self._sock.settimeout(0.0)
+        try:
+            count: int = self._sock.recv_into(view)
+        finally:
+            self._sock.settimeout(patience)
+        return count
+
+    def pour(self, view: memoryview) -> int:
+        """As many of the bytes that are there as ``view`` takes."""
+        at = self._at
+        count = min(self._end - at, len(view))
+        view[:count] = memoryview(self._held)[at : at + count]
+        self._at = at + count
+        if self._at == self._end:
+            self.drop()
         return count
 
     def turn(self) -> None:

@@ -17,6 +17,7 @@ from urllib3._collections import HTTPHeaderDict
 from urllib3.exceptions import IncompleteRead, ResponseNotChunked
 from urllib3.response import HTTPResponse
 
+from .buffers import Room
 from .head import Head
 from .reply import Reply
 
@@ -92,6 +93,17 @@ class Raw(HTTPResponse):
             with memoryview(buffer) as view:
                 count = reply.into(view)
             self._took(count, whole=not count and len(buffer) > 0)
+        except BaseException as exc:
+            with self._error_catcher():
+                raise exc
+        return count
+
+    def fill(self, room: Room) -> int:
+        """As ``readinto1``, into buffers of ``room``'s."""
+        self._uncached_read_occurred = True
+        try:
+            count: int = self._fp.fill(room)
+            self._took(count, whole=not count)
         except BaseException as exc:
             with self._error_catcher():
                 raise exc

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import http.client
 import re
+import sys
 from http.client import HTTPMessage, IncompleteRead
 from typing import Any
 
-from .buffers import LARGE
+from .buffers import LARGE, Room
 from .head import Head
 from .inflow import Inflow
 from .response import Framing
@@ -209,6 +210,32 @@ class Reply:
             view = view[: self.length]
         return self._counts(self._flow.into(view))
 
+    def fill(self, room: Room) -> int:
+        """What has arrived, received into ``room``; 0 at the end.  As ``into``, but all that there is at once: records
+        of TLS and chunks are gathered.
+        """
+        if self.closed:
+            return 0
+        self._raise_kept()
+        if self._rules.kind == "chunked":
+            return self._filled_with_chunks(room)
+        left, flow = self.length, self._flow
+        most = sys.maxsize if left is None else left
+        if flow and most:
+            return self._counts(flow.pour(room.space()[:most]))
+        return self._counts(self._gathered(room, most) if most else 0)
+
+    def _gathered(self, room: Room, most: int) -> int:
+        flow = self._flow
+        count = flow.fill(room, most)
+        view = room.space()[:most]
+        try:
+            while 0 < count < len(view) and (more := flow.at_once(view[count:])):
+                count += more
+        except Exception as exc:
+            self._error = exc.with_traceback(None)
+        return count
+
     def _raise_kept(self) -> None:
         if self._error is not None:
             error, self._error = self._error, None
@@ -255,6 +282,55 @@ class Reply:
             pieces.append(next_one)
             size += len(next_one)
         return b"".join(pieces)
+
+    def _filled_with_chunks(self, room: Room) -> int:
+        """What is there of this chunk and of those behind it, without waiting for more than the first byte."""
+        left, flow = self._size(), self._flow
+        if not left:
+            self._trailers()
+            return 0
+        if not flow and left > WORTH:
+            count = self._gathered(room, left)
+            self._left = left - count
+        else:
+            count = self._gathered_chunks(room) if flow or flow.more() else 0
+        if not count:
+            raise IncompleteRead(b"", left)
+        return count
+
+    def _gathered_chunks(self, room: Room) -> int:
+        view = room.space()
+        count = self._poured(view)
+        try:
+            for _ in range(TOGETHER):
+                more = self._at_once(view[count:])
+                if not more:
+                    break
+                count += more
+        except Exception as exc:
+            self._error = exc.with_traceback(None)
+        return count
+
+    def _poured(self, view: memoryview) -> int:
+        left = self._left or 0
+        count = self._flow.pour(view[:left])
+        self._left = left - count
+        return count
+
+    def _at_once(self, view: memoryview) -> int:
+        """More of this chunk, or of the next one behind its size, as far as it is there."""
+        flow = self._flow
+        if not view or not flow.pull():
+            return 0
+        if self._is_between():
+            whole = flow.chunk(len(view))
+            if whole is not None:
+                view[: len(whole)] = whole
+                return len(whole)
+            if not flow.has_line() or not self._size():
+                return 0
+            flow.pull()
+        return self._poured(view)
 
     def _is_between(self) -> bool:
         """Whether the next byte that is there is that of a chunk's size."""
