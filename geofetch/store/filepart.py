@@ -31,6 +31,10 @@ _numbers = count()
 
 FLAGS = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 COMPARED_BYTES = 1 << 18
+#: Bytes of one write(2).  The system takes memory for its cache in blocks as large as a write; for large ones it goes
+#: to memory that nobody has used for long, which in a virtual machine may have to come from the host: more than twice
+#: the system time for 2 GiB written 512 KiB at a time.
+WRITTEN_BYTES = 1 << 16
 
 
 class FilePart(OrderedPart):
@@ -61,10 +65,10 @@ class FilePart(OrderedPart):
                 raise self._touched("it changed between two writes")
             left = len(view)
             while left:
-                written = os.write(fd, view)
+                written = os.write(fd, view if left <= WRITTEN_BYTES else view[:WRITTEN_BYTES])
                 self.size += written
                 left -= written
-                if left:  # a write may be short: of a full disk, at a limit
+                if left:  # a write may also be short: of a full disk, at a limit
                     view = view[written:]
             self._mtime_ns = os.fstat(fd).st_mtime_ns
         except StoreError:  # an OSError too, as all of requests' tree is; it says already what happened
