@@ -165,6 +165,6 @@ def test_what_came_before_a_stall_is_handed_over(mirror: Mirror) -> None:
         with pytest.raises(Exception, match="timed out"):
             response.raw.read(4000)
     with gevent.Timeout(10), pytest.raises(Stalled), opened(Session(), Source(file.url), PATIENT) as body:
-        body._patience = type(PATIENT)(read_s=0.1)
+        body._longest_s = 0.1
         for piece in body:
             assert piece == BODY[:1000]

@@ -88,7 +88,7 @@ def test_fetch_names_what_it_does_not_know() -> None:
 def test_the_tally_is_at_hand(mirror: Mirror) -> None:
     with geofetch.Pool(2, store=geofetch.MemoryStore(), progress=lambda tally: None) as pool:
         assert pool.tally is None
-        pool.map([mirror.serves(b"abc").url, mirror.serves(status=404).url])
+        pool.map([mirror.serves(b"abc").url, mirror.serves(status=404, name="gone").url])
     tally = pool.tally
     assert tally is not None
     assert (tally.states["stored"], tally.states["failed"]) == (1, 1)

@@ -123,9 +123,13 @@ def head_of(flow: Inflow) -> Head:
     """
     for _ in range(INTERIM + 1):
         block, cut = _block(flow)
-        if cut and b"\n" not in block and (BEGINNING.startswith(block) or block.startswith(BEGINNING)):
-            raise http.client.RemoteDisconnected("Remote end closed connection within the first line of its answer")
-        status = status_of(block)
+        try:
+            status = status_of(block)
+        except http.client.BadStatusLine as exc:
+            if not (cut and (BEGINNING.startswith(block) or block.startswith(BEGINNING))):
+                raise
+            words = "Remote end closed connection within the first line of its answer"
+            raise http.client.RemoteDisconnected(words) from exc
         if 100 <= status[1] < 200 and status[1] != 101:
             _check_lines(block)
             if cut:
