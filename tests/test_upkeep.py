@@ -21,7 +21,7 @@ from gevent.event import Event
 import geofetch
 from geofetch import Digest, FileStore, MemoryStore, RecordError, Spec, SpecError, StoreError
 from geofetch.records import Unit
-from geofetch.upkeep import Finding, scrub, verify
+from geofetch.upkeep import Finding, heal, scrub, verify
 from geofetch.upkeep.abreast import abreast
 from geofetch.upkeep.inspector import Inspector
 from tests.support.leftovers import Leftovers
@@ -284,6 +284,17 @@ def test_a_store_in_memory_is_held_against_its_records_too(ground: Ground) -> No
     del store._files["c"]
     found = verify(ground.recorder, store)
     assert {one.unit.path: one.state for one in found.wrong} == {"b": "corrupt", "c": "missing"}
+
+
+@pytest.mark.parametrize("called", [geofetch.verify, geofetch.repair, scrub, heal], ids=lambda one: one.__name__)
+def test_a_url_or_a_path_is_no_recorder_and_no_store_and_the_cure_is_named(ground: Ground, called: Any) -> None:
+    for recorder in ("mysql://u:canary@h/db", ground.root):
+        with pytest.raises(SpecError, match=r"Recorder\('sqlite:///…'\)") as caught:
+            called(recorder, ground.store)
+        assert "canary" not in str(caught.value)
+    for store in ("srv", Path("srv"), {"file:///srv": "srv"}):
+        with pytest.raises(SpecError, match=r"FileStore\('srv'\)"):
+            called(ground.recorder, store)
 
 
 # -------------------------------------------------------------------------------------------------- what cannot be read

@@ -9,6 +9,7 @@ inode that it has now, so that the next sync adopts it unread.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from types import TracebackType
@@ -21,7 +22,7 @@ from ..store import Store
 from .look import Look, Readers
 from .results import Finding
 
-__all__ = ["JOBS", "RESULT_MOST", "Inspector", "Stores", "counted", "stores_of"]
+__all__ = ["JOBS", "RESULT_MOST", "Inspector", "Stores", "counted", "recorder_of", "stores_of"]
 
 #: Files that are read at once.
 JOBS = 4
@@ -37,9 +38,19 @@ def stores_of(given: Store | Stores) -> Stores:
     """Stores by the name that records know them by."""
     stores: Stores = given if isinstance(given, Mapping) else {getattr(given, "name", ""): given}
     for name, store in stores.items():
+        if isinstance(store, str | os.PathLike):
+            raise SpecError(f"a store is a Store here, not a folder's path: FileStore({os.fspath(store)!r})")
         if not isinstance(name, str) or not isinstance(store, Store):
             raise SpecError(f"files are held in a Store, or in Stores by their names, not in {store!r}")
     return stores
+
+
+def recorder_of(given: Recorder) -> Recorder:
+    """The Recorder itself; a SpecError for its URL or path, which only a Pool takes."""
+    if isinstance(given, str | os.PathLike):
+        # It is not repeated: a URL may hold a password.
+        raise SpecError(f"a recorder is a Recorder here, not {type(given).__name__}: Recorder('sqlite:///…')")
+    return given
 
 
 def counted(jobs: int, name: str = "jobs") -> int:
@@ -53,7 +64,7 @@ class Inspector:
     """Looks at the files of ``stores`` that ``recorder`` knows, up to ``jobs`` at once.  A context manager."""
 
     def __init__(self, recorder: Recorder, stores: Stores, jobs: int = JOBS) -> None:
-        self.recorder = recorder
+        self.recorder = recorder_of(recorder)
         self.stores = stores
         self.readers = Readers(counted(jobs))
 

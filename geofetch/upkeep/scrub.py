@@ -19,7 +19,7 @@ from ..records import Recorder, Unit
 from ..report import Tally, automatic
 from ..store import Store
 from .abreast import abreast
-from .inspector import JOBS, Inspector, Stores, stores_of
+from .inspector import JOBS, Inspector, Stores, recorder_of, stores_of
 from .results import Finding, Findings, Gathered
 
 __all__ = ["scrub", "verify"]
@@ -61,7 +61,7 @@ def verify(
     what it has marked, and no more.  Raises RecordError where the records cannot be read or written.
     """
     asked = _Asked.of(repository, type, path, state, older_than_s)
-    stores = stores_of(store)
+    recorder, stores = recorder_of(recorder), stores_of(store)
     found = Gathered()
     began_at, began = time.time(), time.monotonic()
     mine, others = asked.counted(recorder, stores)
