@@ -26,7 +26,6 @@ from geofetch import (
     Profile,
     RecordError,
     Source,
-    SourceError,
     SourcesExhausted,
     SpecError,
     StoreError,
@@ -481,8 +480,31 @@ def test_where_only_the_profile_is_missing_the_error_says_just_that(ground: Grou
     ground.recorder.put_unit(replace(ground.unit("a"), sources=(source,))).get()
     ground.harm(["a"], deleted)
     (one,) = ground.repair(findings=ground.verify()).wrong
-    assert type(one.error) is SourceError
+    assert type(one.error) is SpecError
     assert "names the profile 'corp'" in str(one.error)
+
+
+@pytest.mark.parametrize("others", [False, True], ids=["the-only-source", "another-one-failed"])
+def test_a_corrupt_file_stays_where_it_is_while_a_source_was_not_asked(ground: Ground, others: bool) -> None:
+    handles = ground.stock({"a": b"hello"})
+    inside = ground.mirror.serves(b"hello")
+    source = Source(inside.url, priority=1, profile="inside")
+    unit = ground.unit("a")
+    ground.recorder.put_unit(replace(unit, sources=(*unit.sources, source) if others else (source,), health=())).get()
+    kill(ground, handles)
+    ground.harm(["a"], appended)
+    done = ground.repair(findings=ground.verify())
+    assert (done.corrupt, done.quarantined, done.ok) == (1, 0, False)
+    assert (ground.root / "a").read_bytes() == b"hello!"
+    assert quarantine(ground) == {}
+    assert (handles["a"].hits, inside.hits) == (int(others), 0)
+    assert ground.states() == {"a": "corrupt"}
+    assert "not repaired" in (ground.unit("a").scrub_result or "")
+    errors = [each for _, each in done.wrong[0].error.errors] if others else [done.wrong[0].error]  # type: ignore[union-attr]
+    assert [type(each) for each in errors] == [SpecError, *([NotFound] if others else [])]
+    assert "profiles={'inside': Profile(…)}" in str(errors[0])
+    assert ground.repair(profiles={"inside": Profile()}).repaired == 1
+    ground.assert_whole()
 
 
 def test_a_source_whose_query_was_secret_says_so_when_it_fails(ground: Ground) -> None:

@@ -6,7 +6,8 @@ from each Unit: to a new part, proven, in its place at once, recorded.
 The order in which a file and its record change keeps the record from saying more than the store holds, whenever it is
 killed: a wrong file stays where it is until the proven one takes its place, and then the record says present.  Only
 when all its sources have failed is it read once more; if it is still wrong, and the records say so, it is put aside,
-and then they say where.  An error that is no source's (a full disk, a cancel, a deadline) leaves everything as it was.
+and then they say where.  An error that is no source's (a full disk, a cancel, a deadline, a source that was not asked
+because its profile was not given) leaves everything as it was.
 """
 
 from __future__ import annotations
@@ -62,12 +63,14 @@ def repair(
     ``findings``: what a :func:`verify` found, or Findings and Units one by one, lazily; without them all units (of
     ``repository``) that the records call one of ``state``.  ``store``: whose files they are; or several, by the names
     that the records know them by.  ``profiles``: Profiles by the names that the records have; a source whose profile is
-    not given has failed.  ``size``, ``session``, ``progress`` and all other ``settings`` (``retries=``, ``timeout=``,
-    ``deadline=``, ``hooks=`` …) are a Pool's.  ``jobs``: files that are read at once before they are put aside.
+    not given is not asked, and its error is a SpecError.  ``size``, ``session``, ``progress`` and all other
+    ``settings`` (``retries=``, ``timeout=``, ``deadline=``, ``hooks=`` …) are a Pool's.  ``jobs``: files that are read
+    at once before they are put aside.
 
     A file that turns out to be right is left alone.  One that no source has is put aside by the store, if it is
-    corrupt, and marked quarantined; if it is missing it stays so.  Both are in ``wrong`` with their error.  Raises
-    RecordError where the records cannot be read or written.
+    corrupt, and marked quarantined; if it is missing it stays so.  One that a source may have which was not asked stays
+    where it is.  All of them are in ``wrong`` with their error.  Raises RecordError where the records cannot be read or
+    written.
     """
     done = Gathered()
     began, fetched = time.monotonic(), 0
@@ -175,12 +178,12 @@ class _Mender:
         if self._inspector.taken(unit):
             return self._given_up(unit, StoreError("another unit's file is in its place"))
         if spec is None:
-            return self._given_up(unit, together(unit, failed, None))
+            return self._given_up(unit, together(unit, failed, None), unasked=bool(failed))
         outcome = self._pools[unit.store].spawn(spec).get()
         if outcome.ok:
             return self._recorded(unit, outcome)
         assert outcome.error is not None
-        return self._given_up(unit, together(unit, failed, outcome.error), outcome.fetched)
+        return self._given_up(unit, together(unit, failed, outcome.error), outcome.fetched, bool(failed))
 
     def _recorded(self, unit: Unit, outcome: Outcome) -> Repair:
         """The pool has recorded it as present; what the last look at it said is not true any more."""
@@ -196,13 +199,16 @@ class _Mender:
         now = replace(unit, state="present", scrub_result=result)
         return Repair(now, "present" if source is None else "repaired", None, source, fetched_bytes=outcome.fetched)
 
-    def _given_up(self, unit: Unit, error: FetchError, fetched: int = 0) -> Repair | None:
-        """Nobody brought it: what is there now, and put aside if it is wrong and no source has the right one."""
+    def _given_up(self, unit: Unit, error: FetchError, fetched: int = 0, unasked: bool = False) -> Repair | None:
+        """Nobody brought it: what is there now, and put aside if it is wrong and no source has the right one.
+
+        ``unasked``: whether there are sources that could not be asked, and may have it.
+        """
         found = self._inspector.examine(unit)
         if found is None or found.ok:
             return None if found is None else Repair(found.unit, "present", fetched_bytes=fetched)
         done = Repair(found.unit, found.state, error, fetched_bytes=fetched)
-        if found.state == "corrupt" and of_sources(error):
+        if found.state == "corrupt" and not unasked and of_sources(error):
             return self._put_aside(found, done, error)
         if found.state in ("missing", "corrupt"):
             self._note(found.unit, found.state, f"{found.why}; not repaired: {error}")

@@ -39,10 +39,12 @@ def respec(unit: Unit, profiles: Collection[str]) -> tuple[Spec | None, list[Fai
         return None, [*failed, (None, exc)]
 
 
-def _no_profile(source: Source) -> SourceError:
+def _no_profile(source: Source) -> SpecError:
     name = source.profile
-    return SourceError(
-        f"the record names the profile {name!r}, and it was not given: profiles={{{name!r}: Profile(…)}}", source=source
+    return SpecError(
+        f"the record names the profile {name!r}, and it was not given:"
+        f" geofetch.repair(…, profiles={{{name!r}: Profile(…)}}) gives it",
+        source=source,
     )
 
 

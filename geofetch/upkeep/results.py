@@ -140,8 +140,9 @@ class Repair:
 
     ``state``: repaired (fetched again, proven, in its place), present (it was right after all), quarantined (no source
     had it; the wrong file lies at ``aside`` now), missing (no source had it), corrupt (it could not be replaced, for a
-    reason that is no source's, and is where it was), unknown (it could not be read).  ``unit``: the record, with its
-    state and place as they are now.  ``source``: where it was fetched from.  ``error``: why it is not repaired.
+    reason that is no source's or because a source was not asked, and is where it was), unknown (it could not be read).
+    ``unit``: the record, with its state and place as they are now.  ``source``: where it was fetched from.  ``error``:
+    why it is not repaired.
     """
 
     unit: Unit
