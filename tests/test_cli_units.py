@@ -6,10 +6,13 @@ import json
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from geofetch import Recorder
 
 from .origin.scenes import Scene
 from .support.mirrors import Mirror, Tree
@@ -193,6 +196,75 @@ def test_a_folder_that_was_moved_is_still_its_own(store: Path, tree: Tree, tmp_p
     assert verify("--json", store=moved).objects[-1]["checked"] == 12
     assert verify("--repair", store=moved).code == 0
     assert (moved / tree.names[4]).read_bytes() == tree.contents[tree.names[4]]
+
+
+def test_a_folder_that_was_copied_with_its_records_is_its_own(store: Path, tree: Tree, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(store, copy, symlinks=True)
+    shutil.rmtree(store)
+    (copy / tree.names[4]).unlink()
+    assert verify("--json", store=copy).objects[-1]["missing"] == 1
+    assert verify("--repair", store=copy).code == 0
+    assert (copy / tree.names[4]).read_bytes() == tree.contents[tree.names[4]]
+
+
+@pytest.mark.parametrize("flags", [(), ("--repair",), ("--json",), ("--older-than", "30d")], ids=" ".join)
+def test_a_folder_that_the_records_do_not_know_is_not_verified(flags: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "origin").mkdir()
+    (tmp_path / "origin" / "a").write_bytes(b"x")
+    db = ("--db", "sqlite:///u.db")
+    assert run("get", f"file://{tmp_path}/origin/a", "-d", "first", *db, cwd=tmp_path).code == 0
+    shutil.copytree(tmp_path / "first", tmp_path / "copy")
+    done = run("verify", "--into", "copy", *db, *flags, cwd=tmp_path)
+    assert (done.code, done.out) == (2, "")
+    assert f"nothing was checked: these records know no such file in copy, but in {tmp_path}/first;" in done.err
+    assert "copy it together with its .geofetch, and leave out --db" in done.err
+    assert run("verify", "--into", "first", *db, *flags, cwd=tmp_path).code == 0
+
+
+def test_where_the_folder_is_known_files_of_others_are_passed_over(tmp_path: Path) -> None:
+    db = ("--db", "sqlite:///u.db")
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.src").write_bytes(name.encode())
+        assert run("get", f"file://{tmp_path}/{name}.src", "-d", name, *db, cwd=tmp_path).code == 0
+    for checked in (1, 0):  # the second time it was looked at just now, and the other one never
+        done = run("verify", "--into", "one", *db, "--older-than", "1d", "--json", cwd=tmp_path)
+        assert done.code == 0
+        assert (done.objects[-1]["checked"], done.objects[-1]["passed_over"]) == (checked, 1)
+    other = run("verify", "--into", "one", *db, "--path", "two.*", cwd=tmp_path)
+    assert other.code == 2
+    assert "nothing was checked" in other.err
+
+
+def test_units_that_were_imported_from_another_folder_are_not_verified_here(tmp_path: Path) -> None:
+    (tmp_path / "a.src").write_bytes(b"a")
+    assert run("get", f"file://{tmp_path}/a.src", "--into", "first", cwd=tmp_path).code == 0
+    (tmp_path / "all.jsonl").write_text(run("units", "export", "--into", "first", cwd=tmp_path).out)
+    assert run("units", "import", "all.jsonl", "--into", "second", cwd=tmp_path).code == 0
+    done = run("verify", "--into", "second", cwd=tmp_path)
+    assert done.code == 2
+    assert f"but in {tmp_path}/first;" in done.err
+    assert "--db" not in done.err
+
+
+def test_a_file_whose_profile_nobody_can_give_stays_and_the_cure_is_told(mirror: Mirror, tmp_path: Path) -> None:
+    source = mirror.serves(b"once", name="a")
+    assert run("get", source.url, "--into", "store", cwd=tmp_path).code == 0
+    store = tmp_path / "store"
+    with Recorder(f"sqlite:///{store}/.geofetch/units.db") as recorder:
+        (unit,) = recorder.units()
+        recorder.put_unit(replace(unit, sources=(replace(unit.sources[0], profile="inside"),))).get()
+    flipped(store / "a")
+    done = verify("--repair", "--json", store=store)
+    assert done.code == 11
+    assert [one.get("state") for one in done.objects[:-1]] == ["corrupt", "corrupt"]
+    assert (store / "a").read_bytes() == b"nnce"
+    assert "not mended: a: corrupt: " in done.err
+    assert "names the profile 'inside', and it was not given" in done.err
+    assert "profiles that this command cannot give (inside)" in done.err
+    # The cure that is told is one.
+    assert run("get", source.url, "--into", "store", "-o", "a", "-H", "X-Team: mirrors", cwd=tmp_path).code == 0
+    assert verify(store=store).code == 0
 
 
 def test_a_folder_that_is_gone_is_not_ten_thousand_missing_files(mirror: Mirror, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..records import Recorder
     from ..store import FileStore
 
-__all__ = ["asked", "recorder_url", "recording", "store_at", "stores_of"]
+__all__ = ["asked", "recorder_url", "recording", "root_of", "store_at", "stores_of"]
 
 
 def recorder_url(told: Mapping[str, Any]) -> str | None:
@@ -63,7 +63,7 @@ def asked(told: Mapping[str, Any]) -> Iterator[Recorder]:
         yield recorder
 
 
-def _root_of(store: str) -> str | None:
+def root_of(store: str) -> str | None:
     """The folder of a FileStore by the name that records know it by; None if it is none."""
     parts = urlsplit(store)
     if parts.scheme != "file" or not parts.path.startswith("/"):
@@ -86,7 +86,7 @@ def _store_of(name: str, recorder: Recorder, told: Mapping[str, Any]) -> FileSto
     from ..errors import StoreError
     from ..store import FileStore
 
-    root = _root_of(name)
+    root = root_of(name)
     if root is None or not os.path.isdir(root):
         # An unmounted disk must not become ten thousand missing files.
         raise StoreError(f"{root or name} is not there; is its disk mounted?")

@@ -27,7 +27,7 @@ and, last, one for the whole
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,7 @@ from .work import Work, perform
 
 if TYPE_CHECKING:
     from ..records import Recorder
-    from ..upkeep import Findings
+    from ..upkeep import Findings, Repair
 
 __all__ = ["verify"]
 
@@ -107,6 +107,7 @@ def _verify(work: Work) -> int:
         if told["repository"] is not None and told["repository"] not in recorder.repositories():
             raise click.UsageError(f"no repository is called {told['repository']!r} in these records")
         stores = stores_of(recorder, told)
+        _check_place(recorder, stores, told)
         try:
             found = total.findings = _found(work, recorder, stores)
             _tell(work, found)
@@ -117,6 +118,26 @@ def _verify(work: Work) -> int:
             for store in stores.values():
                 store.close()
     return codes.OK if total.unmended == 0 else codes.WRONG
+
+
+def _check_place(recorder: Recorder, stores: Mapping[str, Any], told: Mapping[str, Any]) -> None:
+    """A usage error where these records know other folders alone: nothing would be read, and it would look verified."""
+    # Not by age and not by chance: a folder whose files were all read yesterday is the right one.
+    asked = {"repository": told["repository"], "type": told["type_"], "path": told["pattern"]}
+    if any(recorder.count(store=name, **asked) for name in stores):
+        return
+    other = next(recorder.units(**asked), None)
+    if other is None:
+        return
+    from .places import root_of
+
+    more = " and in others" if recorder.count(store=other.store, **asked) < recorder.count(**asked) else ""
+    there = root_of(other.store) or other.store or "a store without a name"
+    raise click.UsageError(
+        f"nothing was checked: these records know no such file in {told['into']}, but in {there}{more}; give the folder"
+        " that they are about, or, for a copy of it, copy it together with its .geofetch"
+        + (", and leave out --db" if told["db"] else "")
+    )
 
 
 def _found(work: Work, recorder: Recorder, stores: Mapping[str, Any]) -> Findings:
@@ -175,10 +196,12 @@ def _repair(work: Work, recorder: Recorder, stores: Mapping[str, Any], total: _S
         **settings(work),
     )
     counts = total.repairs = Counter()
+    profiles: set[str] = set()
     with report or nullcontext(), closing(repairs):  # type: ignore[type-var]
         for one in repairs:
             counts[one.state] += 1
             total.unmended += not one.ok
+            profiles.update(_not_given(one))
             if not one.ok and total.unmended <= TOLD_MOST:
                 work.console.fail(f"not mended: {one}")
             if work.as_json:
@@ -186,3 +209,19 @@ def _repair(work: Work, recorder: Recorder, stores: Mapping[str, Any], total: _S
     work.console.above = None
     told = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
     work.console.say(f"to repair: {told or 'nothing'}")
+    if profiles:
+        named = ", ".join(sorted(profiles))
+        work.console.fail(
+            f"records name profiles that this command cannot give ({named}); fetch such a file again by"
+            " geofetch get URL --into DIR -o PATH, with --header and the like, or repair it in Python"
+        )
+
+
+def _not_given(one: Repair) -> Iterator[str]:
+    """The names of the profiles without which sources of this file were not asked."""
+    from ..errors import SpecError
+
+    error: Any = one.error
+    for source, each in getattr(error, "errors", ()) or ((getattr(error, "source", None), error),):
+        if isinstance(each, SpecError) and source is not None and source.profile is not None:
+            yield source.profile
