@@ -113,6 +113,7 @@ WRONGLY: list[tuple[Sequence[str], str]] = [
     (["get", "localhost/a"], "no scheme; use http, https or file"),
     (["get", "http://localhost/a", "--timeout", "soon"], "a time above 0 is wanted"),
     (["get", "http://localhost/a", "--key", __file__], "give --cert as well"),
+    (["get", "http://localhost/a", "-H", "X-Team mirrors"], "'Name: value' is wanted, as in 'X-Team: mirrors'"),
     (["get", "http://localhost/a", "--repository", "r"], "--repository is for the records"),
     (["sync", "http://localhost/SHA256SUMS"], "where to? give --into DIR"),
     (["sync", "no/such/manifest", "--into", "d"], "cannot be read: No such file or directory"),

@@ -60,7 +60,7 @@ def _header(line: str, where: str) -> tuple[str, str]:
     name, colon, value = line.partition(":")
     # What was given is not repeated: it may be a token with its name forgotten.
     if not colon or not name.strip() or not name.strip().isascii() or any(letter.isspace() for letter in name.strip()):
-        raise click.UsageError(f"{where}: 'Name: value' is wanted, as in 'Authorization: Bearer …'")
+        raise click.UsageError(f"{where}: 'Name: value' is wanted, as in 'X-Team: mirrors'")
     return name.strip(), value.strip()
 
 
