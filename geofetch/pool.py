@@ -6,6 +6,7 @@ In: what callers say.  Out: Outcomes.  Never: a step of the walk itself (pipelin
 
 from __future__ import annotations
 
+import difflib
 import logging
 import math
 import os
@@ -457,9 +458,9 @@ def fetch(
     without it the file is temporary, and ``outcome.location`` is it, open.  The other arguments are :class:`Spec`'s and
     :class:`Pool`'s.  With several sources that all fail, SourcesExhausted is raised; with one, its own error.
     """
-    unknown = settings.keys() - _SETTINGS
+    unknown = sorted(settings.keys() - _SETTINGS)
     if unknown:
-        raise TypeError(f"fetch() knows no {', '.join(sorted(unknown))}; headers and auth are a Profile's: profile=")
+        raise TypeError(f"fetch() knows no {', '.join(unknown)}; {_cure(unknown)}")
     if isinstance(source, Spec | Mapping):
         spec = Spec.of(source)
     else:
@@ -473,3 +474,16 @@ def fetch(
     finally:
         if store is not to:
             store.close()
+
+
+#: All that ``fetch`` can be told; and what it calls that a Pool calls otherwise.
+_TOLD = sorted({*_SETTINGS, *(fetch.__kwdefaults__ or ())})
+_OTHERWISE = {"store": "to"}
+
+
+def _cure(unknown: Iterable[str]) -> str:
+    """What was meant by these names, where one is near; else what headers are to be said by."""
+    # Below 0.8 "checksum" would be taken for "check".
+    near = [_OTHERWISE.get(name) or next(iter(difflib.get_close_matches(name, _TOLD, 1, 0.8)), "") for name in unknown]
+    meant = ", ".join(f"{name}=" for name in near if name)
+    return f"did you mean {meant}?" if meant else "headers and auth are a Profile's: profile="

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,23 @@ def test_what_is_no_iterable_of_specs_is_refused_before_anything_is_fetched(spec
 def test_fetch_names_what_it_does_not_know() -> None:
     with pytest.raises(TypeError, match=r"fetch\(\) knows no headers"):
         geofetch.fetch("http://a.example/b", headers={"A": "b"})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        pytest.param({"digest": "x"}, "knows no digest; did you mean digests=?", id="digest"),
+        pytest.param({"store": "x"}, "knows no store; did you mean to=?", id="store"),
+        pytest.param({"timeouts": 1}, "knows no timeouts; did you mean timeout=?", id="timeouts"),
+        pytest.param({"hook": {}, "digest": "x"}, "no digest, hook; did you mean digests=, hooks=?", id="two"),
+        pytest.param(
+            {"checksum": "x"}, "knows no checksum; headers and auth are a Profile's: profile=", id="none-near"
+        ),
+    ],
+)
+def test_fetch_names_what_was_meant(wrong: dict[str, Any], meant: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(meant) + "$"):
+        geofetch.fetch("http://a.example/b", **wrong)
 
 
 def test_the_tally_is_at_hand(mirror: Mirror) -> None:
