@@ -500,7 +500,8 @@ def test_a_corrupt_file_stays_where_it_is_while_a_source_was_not_asked(ground: G
     assert (handles["a"].hits, inside.hits) == (int(others), 0)
     assert ground.states() == {"a": "corrupt"}
     assert "not repaired" in (ground.unit("a").scrub_result or "")
-    errors = [each for _, each in done.wrong[0].error.errors] if others else [done.wrong[0].error]  # type: ignore[union-attr]
+    error: Any = done.wrong[0].error
+    errors = [each for _, each in error.errors] if others else [error]
     assert [type(each) for each in errors] == [SpecError, *([NotFound] if others else [])]
     assert "profiles={'inside': Profile(…)}" in str(errors[0])
     assert ground.repair(profiles={"inside": Profile()}).repaired == 1
