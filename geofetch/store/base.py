@@ -40,6 +40,9 @@ class Part(Protocol):
 class Store(Protocol):
     """Where files live.  One store may serve many pools and greenlets at once.
 
+    ``stat`` and ``open`` are called on native threads too, several at once: a verify reads there.  All other methods
+    are called on the hub alone, and may wait as greenlets do.
+
     ``name`` is how records name it (``file:///srv/mirror``); a store without one is not recorded as a place.
     ``durable``: what it has published outlives a cut of power, and so shall its record; a store may lack it (False).
     ``address`` is the digest algorithm that it files under, which is then always computed; None: by path.
@@ -62,16 +65,22 @@ class Store(Protocol):
         """A part for this attempt; nothing is visible under the final name."""
 
     def open(self, key: str) -> BinaryIO:
-        """What is stored under this key, to be read; a StoreError (errno ENOENT) if there is nothing."""
+        """What is stored under this key, to be read; a StoreError (errno ENOENT) if there is nothing.
+
+        Called on the hub or on a native thread; what it gives is read and closed where it was opened.
+        """
 
     def stat(self, key: str) -> Kept | None:
-        """What the file system says of this key; None if there is nothing."""
+        """What the file system says of this key; None if there is nothing.  On the hub or on a native thread."""
 
     def quarantine(self, key: str) -> Any:
-        """Move what is stored under this key aside, where nobody takes it for good; where it is now."""
+        """Move what is stored under this key aside, where nobody takes it for good; where it is now.
+
+        A StoreError (errno ENOENT) if there is nothing.
+        """
 
     def keys(self) -> Iterator[str]:
-        """The key of every file that is published here, in no order."""
+        """The key of every file that is published here, in no order; not of what is in quarantine."""
 
     def close(self) -> None:
         """Let go of what the store holds; a second time does nothing."""
