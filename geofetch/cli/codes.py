@@ -2,7 +2,8 @@
 
 In: errors.  Out: numbers, and what they mean.  Never: an import of what raises the errors; ``--help`` shows the table.
 
-One cause gives its own code, however many files it struck; several different ones give 3, and ``--json`` tells each.
+One cause gives its own code, however many files and sources it struck; several different ones give 3, and ``--json``
+tells each file's.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ MEANINGS: dict[int, str] = {
     0: "all is well: every file is there, proven",
     1: "unexpected: a bug, or a hook of a plugin's that failed",
     2: "usage: options, URLs, a manifest or a digest that cannot be meant",
-    3: "several files failed, for different causes",
+    3: "different causes: several files failed, or the sources of one",
     4: "network: name, connection, proxy, or an answer cut short",
     5: "time: too slow, or the deadline is over",
     6: "HTTP: refused with another 4xx, or redirected in circles or to nowhere",
