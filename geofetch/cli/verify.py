@@ -63,8 +63,9 @@ TOLD_MOST = 100
 def verify(**given: Any) -> int:
     """Read again what is stored, hold it against the records, and note in them what is missing or corrupt.
 
-    Exits with 11 if anything is wrong.  With --repair what is wrong is fetched again, proven, and replaced in one step;
-    what no source has is put aside, never deleted.  It then exits with 0 if all was mended, else with 11.
+    Exits with 11 if anything is wrong, and with 2 if the records know no such file in the folder that is meant.  With
+    --repair what is wrong is fetched again, proven, and replaced in one step; what no source has is put aside, never
+    deleted.  It then exits with 0 if all was mended, else with 11.
     """
     return perform("verify", options.told(**given), _verify)
 
