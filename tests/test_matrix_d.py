@@ -16,7 +16,7 @@ from typing import Any
 import gevent
 import pytest
 
-from geofetch.errors import BadResponse, FetchError, SpecError, Stalled, Unreachable, UntrustedTLS
+from geofetch.errors import FetchError, SpecError, Stalled, Unreachable, UntrustedTLS
 from geofetch.events import Outcome, Verdict
 from geofetch.spec import Profile, Spec
 from geofetch.transport import pools
@@ -140,8 +140,8 @@ def test_a_new_connection_that_ends_is_not_replaced(mirror: Mirror, lanes: Lanes
 @pytest.mark.parametrize(
     ("part", "error"),
     [
-        pytest.param(b"H", BadResponse, id="D2 after a byte"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nContent-", BadResponse, id="D2 in the head"),
+        pytest.param(b"H", Unreachable, id="D2 after a byte"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-", Unreachable, id="D2 in the head"),
         pytest.param(b"HTTP/1.1 103 Early Hints\r\n\r\n", Unreachable, id="D2 after an interim answer"),
     ],
 )
