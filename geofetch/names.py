@@ -158,7 +158,8 @@ def _read_origin(url: str) -> tuple[str, str, int]:
 def name_of(url: str) -> str:
     """The file's name that a URL ends in, percent-decoded once; ``index.html`` where it ends in a slash."""
     last = url.rpartition("/")[2]
-    if len(last) <= NAME_BYTES and _PLAIN_NAME.fullmatch(last) and _PLAIN_URL.fullmatch(url) and not _MARKED.search(url):
+    plain = _PLAIN_NAME.fullmatch(last) and _PLAIN_URL.fullmatch(url) and not _MARKED.search(url)
+    if plain and len(last) <= NAME_BYTES:
         return checked_path(last)
     last = urlsplit(url).path.rpartition("/")[2]
     return checked_path(unquote(last, errors="surrogateescape") or "index.html", f"the name in {shown(url)}")

@@ -16,7 +16,7 @@ from gevent.threadpool import ThreadPool
 
 import geofetch
 from geofetch import limits
-from geofetch.errors import BadResponse, Stalled
+from geofetch.errors import BadResponse, Stalled, Unreachable
 from geofetch.session import Session
 from geofetch.spec import Gate, Ticket
 from geofetch.stream import Patience
