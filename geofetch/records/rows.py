@@ -84,14 +84,8 @@ def load_rivals(database: Database, book: Book, claims: Iterable[Row]) -> Iterat
     """The rows that say to be where one of ``claims`` is now, with another size, time or inode."""
     by_place: dict[tuple[str, str], Row] = {row.place: row for row in claims}
     found: list[int] = []
-    told = _fields(UnitRow, ["id", "identity", "store", "store_key", "size", "mtime_ns", "inode"])
-    rivals = ask(
-        database,
-        "rivals",
-        {key for _, key in by_place},
-        lambda keys: UnitRow.select(*told).where(UnitRow.store_key.in_(keys), UnitRow.state == "present"),
-        "present",
-    )
+    told = ["id", "identity", "store", "store_key", "size", "mtime_ns", "inode"]
+    rivals = _present(database, "rivals", {key for _, key in by_place}, told)
     for ident, identity, store, key, size, mtime_ns, inode in rivals:
         row = by_place.get((store, key))
         if row is not None and identity not in book.rows and row.stamp != (size, mtime_ns, unsigned(inode)):
@@ -182,15 +176,18 @@ def save_new(database: Database, rows: Sequence[Row]) -> bool:
 def _taken(database: Database, rows: Iterable[Row]) -> bool:
     """Whether a unit is said to be where one of these is."""
     places = {row.place for row in rows}
-    told = _fields(UnitRow, ["store", "store_key"])
-    found = ask(
-        database,
-        "taken",
-        {key for _, key in places},
-        lambda keys: UnitRow.select(*told).where(UnitRow.store_key.in_(keys), UnitRow.state == "present"),
-        "present",
-    )
+    found = _present(database, "taken", {key for _, key in places}, ["store", "store_key"])
     return any(place in places for place in found)
+
+
+def _present(database: Database, name: str, keys: Iterable[str], columns: list[str]) -> Iterator[Any]:
+    """These columns of all units that are present under one of these keys, in any store."""
+    told = _fields(UnitRow, columns)
+
+    def query(some: list[Any]) -> Any:
+        return UnitRow.select(*told).where(UnitRow.store_key.in_(some), UnitRow.state == "present")
+
+    return ask(database, name, keys, query, "present")
 
 
 def _number(database: Database, rows: list[Row]) -> None:
