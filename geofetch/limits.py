@@ -14,7 +14,6 @@ import resource
 import sys
 from collections import OrderedDict, deque
 from contextvars import ContextVar
-from time import monotonic
 from typing import Any
 
 import gevent
@@ -34,11 +33,8 @@ __all__ = [
     "configure",
     "pause",
     "process",
-    "turn",
 ]
 
-#: Seconds that downloads may take of one pass of the loop before the rest of them waits for the next one.
-PASS_S = 0.02
 #: The share of the file descriptors that connections may take: files, databases and the program itself want some too.
 DESCRIPTOR_SHARE = 3
 
@@ -384,47 +380,3 @@ def configure(*, max_connections: int | None = None, per_host: int | None = None
 def pause(seconds: float) -> None:
     """Let the others go on for so long."""
     gevent.sleep(seconds)
-
-
-class _Turns:
-    """Who goes on in this pass of a hub's loop.
-
-    A loop looks at its timers and sockets when all who can run have run.  A commit wakes a whole pool at once, and two
-    milliseconds of work for each of 32 downloads are a tenth of a second in which nobody else has a turn (measured).
-    """
-
-    def __init__(self) -> None:
-        loop = gevent.get_hub().loop
-        self._began = monotonic()
-        self._line: deque[Waiter] = deque()
-        self._passes = loop.check(ref=False, priority=loop.MAXPRI)
-        self._passes.start(self._next_pass)
-        self._soon = loop.timer(0.0)
-
-    def take(self) -> None:
-        if not self._line and monotonic() - self._began < PASS_S:
-            return
-        waiter: Waiter = Waiter()
-        self._line.append(waiter)
-        if len(self._line) == 1:
-            self._soon.start(self._serve)
-        waiter.get()  # who is killed here stays in the line, and is passed over
-
-    def _next_pass(self) -> None:
-        self._began = monotonic()
-
-    def _serve(self) -> None:
-        self._soon.stop()
-        while self._line and monotonic() - self._began < PASS_S:
-            self._line.popleft().switch(None)
-        if self._line:
-            self._soon.start(self._serve)
-
-
-def turn() -> None:
-    """Go on, unless this pass of the loop has taken long already: then in a later one, in the order of coming."""
-    held = gevent.get_hub().__dict__
-    turns = held.get("_geofetch_turns")
-    if turns is None:
-        turns = held["_geofetch_turns"] = _Turns()
-    turns.take()

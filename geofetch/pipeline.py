@@ -14,17 +14,18 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
 from time import monotonic
-from traceback import clear_frames
 from typing import Any, Protocol
 
 from . import kills, limits, plan
-from .errors import Cancelled, DeadlineExceeded, FetchError, SourceError, SourcesExhausted
+from .ending import as_error, final, let_go, outcome_of, told_already
+from .errors import DeadlineExceeded, FetchError, SourceError
 from .events import Attempt, Found, Outcome, Verdict
 from .hooks import NOBODY, Bound, bound, watched
 from .lane import Lane
 from .session import Session
 from .spec import Profile, Source, Spec
 from .stream import Body, Patience, host_of, opened
+from .turns import turn
 
 __all__ = ["Kit", "Progress", "walk"]
 
@@ -93,14 +94,14 @@ def walk(spec: Spec, kit: Kit, progress: Progress | None = None) -> Outcome:
         with kills.deadline(kit.deadline_s, late):
             observers = _taking_part(watched, kit.watchers, spec)
             _tell(observers, "planned")
-            limits.turn()
+            turn()
             ended = _adopted(spec, kit, progress) or _fetched(spec, kit, progress)
             error = None
     except BaseException as exc:
-        ended, error = None, _let_go(_told_already(exc, progress) or _as_error(exc, spec))
+        ended, error = None, let_go(told_already(exc, progress.attempts) or as_error(exc, spec))
         if not isinstance(exc, Exception):
             passing_on = exc
-    outcome = progress.outcome = _outcome(spec, progress, ended, error, monotonic() - began)
+    outcome = progress.outcome = outcome_of(spec, progress.attempts, ended, error, monotonic() - began)
     waited = progress.killed
     if isinstance(waited, kills.Expired) and waited.error is late:
         waited = None  # the file is there: a little late, and nobody is to hear of it
@@ -119,7 +120,7 @@ def never_walked(spec: Spec, kit: Kit, error: FetchError, progress: Progress | N
     except FetchError:
         log.exception("a stage could not watch %s, which was never started", spec.source.shown)
     passing_on = _tell_all(observers["planned"], [])
-    outcome = progress.outcome = _outcome(spec, progress, None, error, 0.0)
+    outcome = progress.outcome = outcome_of(spec, progress.attempts, None, error, 0.0)
     passing_on = _tell_all(observers["finished"], [], outcome) or passing_on
     if passing_on is not None:
         raise passing_on
@@ -158,7 +159,7 @@ def _fetched(spec: Spec, kit: Kit, progress: Progress) -> Attempt:
             return attempt
         wait_s = course.after(attempt.error, answer, kit.dice)
         if wait_s is None or progress.killed is not None:
-            raise _final(spec, progress, attempt.error)
+            raise final(spec, progress.attempts, attempt.error)
         log.info("%s; %s in %.1f s", attempt.error, "asked again" if wait_s else "the next one is asked", wait_s)
         if wait_s:
             limits.pause(wait_s)  # no slot is held meanwhile
@@ -180,7 +181,7 @@ def _attempted(spec: Spec, source: Source, kit: Kit, progress: Progress) -> tupl
                     _streamed(attempt, kit, hooks, slot)
                 _kept(attempt, hooks, progress)
         except FetchError as exc:
-            attempt.error = _let_go(exc)
+            attempt.error = let_go(exc)
         return attempt, watch.answer
     finally:
         slot.leave()
@@ -192,7 +193,7 @@ def _streamed(attempt: Attempt, kit: Kit, hooks: Bound, slot: limits.Slot) -> No
     assert source is not None
     session = kit.sessions(attempt.spec.profile_of(source))
     with opened(session, source, kit.patience, decode=kit.decode, moved=slot.move) as body:
-        limits.turn()
+        turn()
         attempt.head = body.head
         _ask(hooks, "headers", body.head)
         try:
@@ -299,7 +300,7 @@ class _told_of:
         self._attempt.elapsed_s = monotonic() - self._began
         if exc is None:
             return
-        error = self._attempt.error = _as_error(exc, self._attempt.spec)
+        error = self._attempt.error = as_error(exc, self._attempt.spec)
         if error.source is None and (isinstance(error, SourceError) or type(error) is FetchError):
             error.source = self._attempt.source
         answers: list[Any] = []
@@ -359,93 +360,3 @@ def _observed(hook: Callable[..., Any], *told: Any) -> Any:
     except Exception:
         log.exception("an observer failed; the download goes on")
         return None
-
-
-# ------------------------------------------------------------------------------------------------------- how it ended
-
-
-def _as_error(exc: BaseException, spec: Spec) -> FetchError:
-    """Whatever ended a walk, as a FetchError about this spec; its cause is kept."""
-    if isinstance(exc, FetchError):
-        error = exc
-    elif isinstance(exc, Exception):
-        # Not the network's fault, nor a hook's: ours. It must not look like a bad mirror, nor be lost.
-        log.error("a bug ended the download of %s", spec.source.shown, exc_info=exc)
-        error = FetchError(f"internal error: {type(exc).__name__}: {exc}")
-        error.__cause__ = exc
-    elif isinstance(exc, kills.Expired):
-        error = exc.error
-    elif isinstance(exc, kills.KILLS):
-        error = Cancelled("cancelled")
-        error.__cause__ = exc
-    else:
-        error = FetchError(f"interrupted by {type(exc).__name__}")
-        error.__cause__ = exc
-    if error.spec is None:
-        error.spec = spec
-    return error
-
-
-def _told_already(exc: BaseException, progress: Progress) -> FetchError | None:
-    """The error that the last attempt made of it, if it did: one kill is one error."""
-    error = progress.attempts[-1].error if progress.attempts else None
-    return error if error is not None and error.__cause__ is exc else None
-
-
-def _let_go(error: FetchError) -> FetchError:
-    """The error without what its tracebacks hold (chunks, responses): it lives as long as its Outcome does."""
-    seen: list[BaseException] = []
-    left: list[BaseException | None] = [error]
-    while left:
-        one = left.pop()
-        if one is not None and one not in seen:
-            seen.append(one)
-            clear_frames(one.__traceback__)
-            left += [one.__cause__, one.__context__]
-    return error
-
-
-def _final(spec: Spec, progress: Progress, last: FetchError) -> FetchError:
-    if len(spec.sources) == 1 or plan.verdict(last) is Verdict.STOP:
-        return last
-    error = SourcesExhausted(f"all {len(spec.sources)} sources failed; the last one: {last}", spec=spec)
-    error.errors = tuple((attempt.source, attempt.error) for attempt in progress.attempts if attempt.error is not None)
-    error.__cause__ = last
-    return error
-
-
-def _outcome(
-    spec: Spec, progress: Progress, ended: Attempt | None, error: FetchError | None, elapsed_s: float
-) -> Outcome:
-    attempts = tuple(progress.attempts)
-    fetched = sum(attempt.received_bytes for attempt in attempts)
-    if ended is not None:
-        return Outcome(
-            state="adopted" if ended.source is None else "stored",
-            spec=spec,
-            source=ended.source,
-            location=ended.location,
-            size=ended.size,
-            digests=ended.digests,
-            verified=ended.verified,
-            fetched=fetched,
-            attempts=attempts,
-            elapsed_s=elapsed_s,
-        )
-    assert error is not None
-    error.attempts = attempts
-    last = attempts[-1] if attempts else None
-    return Outcome(
-        state="cancelled" if isinstance(error, Cancelled) else "failed",
-        spec=spec,
-        source=last.source if last is not None else None,
-        # A file that has its name keeps it, whatever failed after that.
-        location=last.location if last is not None else None,
-        size=last.size if last is not None else None,
-        digests=last.digests if last is not None else {},
-        verified=last.verified if last is not None else "nothing",
-        fetched=fetched,
-        error=error,
-        attempts=attempts,
-        elapsed_s=elapsed_s,
-    )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import logging
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextvars import ContextVar
@@ -22,13 +21,14 @@ from . import limits
 from .errors import Cancelled, FetchError, SpecError
 from .events import Outcome
 from .hooks import checked, plain
+from .jobs import Crew, Job
 from .pipeline import LANE_FROM, Kit, Progress, never_walked, walk
 from .report import Report, Tally, automatic
-from .runs import Crew, Job, Run
+from .runs import Run
 from .session import Session, use_gate
+from .settings import Timeout, check_many, counted, patience, seconds
 from .spec import DigestLike, Profile, SourceLike, Spec, SpecLike
 from .store import FileStore, MemoryStore, Store, StoreStage, TempStore, store_for
-from .stream import Patience
 from .validate import Digests, Size
 
 __all__ = ["Pool", "fetch"]
@@ -37,12 +37,9 @@ log = logging.getLogger("geofetch")
 # Whatever was in use may rest: with fewer places a pool of 1,000 would close and open its connections in turn.
 use_gate(limits.process, limits.descriptors_for_connections())
 
-#: The greatest size and number of retries that can be meant.
-MOST = 1_000_000
 #: Specs that may be pulled and not yet committed and handed over, in sizes of the pool.
 AHEAD = 4
 
-Timeout: TypeAlias = "float | tuple[float | None, float | None] | None"
 OnError: TypeAlias = Literal["collect", "raise"]
 
 #: The pools whose jobs this greenlet works in: a hook that spawns into its own pool must not wait for its own place.
@@ -89,7 +86,7 @@ class Pool:
         check: bool = False,
         offload: bool = True,
     ) -> None:
-        self.size = _counted(size, "size", 1)
+        self.size = counted(size, "size", 1)
         if on_error not in ("collect", "raise"):
             raise SpecError(f"on_error is 'collect' or 'raise', not {on_error!r}")
         if session is not None and not isinstance(session, Session):
@@ -116,9 +113,9 @@ class Pool:
             stages=self._stages(own, hooks, check),
             sessions=self._sessions,
             slots=parent.narrowed(self.size, per_host),
-            patience=_patience(timeout, low_speed),
-            retries=_counted(retries, "retries", 0),
-            deadline_s=_seconds(deadline, "deadline"),
+            patience=patience(timeout, low_speed),
+            retries=counted(retries, "retries", 0),
+            deadline_s=seconds(deadline, "deadline"),
             decode=decode,
             dice=Random(),
             lane_from=LANE_FROM if offload else None,
@@ -169,7 +166,7 @@ class Pool:
         ``on_error="raise"`` the first failure cancels the rest, waits for it, and is raised with all ``.outcomes``.
         What a generator raises is raised when all before it has ended; if it is a SpecError, with their ``.outcomes``.
         """
-        _many(specs)
+        check_many(specs)
         if isinstance(specs, list | tuple):
             specs = self._apart([Spec.of(given) for given in specs])
         with _Counted(self, specs) as kit:
@@ -197,9 +194,9 @@ class Pool:
         return self._handed_over(specs, False, deadline)
 
     def _handed_over(self, specs: Iterable[SpecLike], ordered: bool, deadline: float | None) -> Iterator[Outcome]:
-        _many(specs)
+        check_many(specs)
         self._check_open()
-        _seconds(deadline, "deadline")
+        seconds(deadline, "deadline")
         with _Counted(self, specs) as kit:
             yield from self._run(kit, specs, ordered=ordered, deadline=deadline).outcomes()
 
@@ -223,7 +220,7 @@ class Pool:
             places=AHEAD * self.size,
             ordered=ordered,
             fail_fast=self._raises,
-            deadline_s=_seconds(deadline, "deadline"),
+            deadline_s=seconds(deadline, "deadline"),
             keep=keep,
             crew=crew,
         )
@@ -392,47 +389,6 @@ class _Sessions:
 
 def _has_profiles(spec: Spec) -> bool:
     return spec.profile is not None or any(source.profile is not None for source in spec.sources)
-
-
-def _many(specs: Any) -> None:
-    if isinstance(specs, str | Spec | Mapping) or not isinstance(specs, Iterable):
-        one = "one spec" if isinstance(specs, str | Spec | Mapping) else type(specs).__name__
-        raise SpecError(f"specs is an iterable of specs, not {one}; for one there is spawn(spec), or map([spec])")
-
-
-def _counted(value: int, name: str, least: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MOST:
-        raise SpecError(f"{name} is a whole number from {least} to {MOST}, not {value!r}")
-    return value
-
-
-def _seconds(value: float | None, name: str) -> float | None:
-    if value is not None and (not isinstance(value, int | float) or isinstance(value, bool) or not value > 0):
-        raise SpecError(f"{name} is a number of seconds above 0, not {value!r}")
-    return None if value is None or math.isinf(value) else float(value)
-
-
-def _patience(timeout: Timeout, low_speed: tuple[float, float] | None) -> Patience:
-    found = Patience()
-    if isinstance(timeout, tuple) and len(timeout) != 2:
-        raise SpecError("timeout is seconds, or a pair of seconds for connecting and reading")
-    connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)
-    if connect is not None:
-        found = replace(found, connect_s=_seconds(connect, "timeout") or 86_400.0)
-    if read is not None:
-        found = replace(found, read_s=_seconds(read, "timeout") or 86_400.0)
-    if low_speed is not None:
-        rate, seconds = _rate(low_speed)
-        found = replace(found, low_speed_bps=rate, low_speed_s=_seconds(seconds, "low_speed") or math.inf)
-    return found
-
-
-def _rate(low_speed: Any) -> tuple[float, float]:
-    if isinstance(low_speed, tuple | list) and len(low_speed) == 2:
-        rate, seconds = low_speed
-        if isinstance(rate, int | float) and not isinstance(rate, bool) and math.isfinite(rate) and rate >= 0:
-            return float(rate), seconds
-    raise SpecError(f"low_speed is bytes a second and for how many seconds, as in (1000, 60), not {low_speed!r}")
 
 
 #: What a Pool can be told, and ``fetch`` passes on.

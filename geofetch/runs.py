@@ -9,201 +9,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextvars import copy_context
-from copy import copy
 from typing import Any
 
 import gevent
 from gevent.event import Event
 from gevent.lock import Semaphore
 
-from . import kills
 from .errors import Cancelled, DeadlineExceeded, FetchError
 from .events import Outcome
-from .pipeline import Kit, Progress, never_walked, walk
+from .jobs import Crew, Job, about
 from .spec import Spec, SpecLike
 
-__all__ = ["Crew", "Job", "Run"]
-
-
-class Job:
-    """One spec on its way: ``outcome`` when it has ended, None until then."""
-
-    __slots__ = ("_ended", "_kit", "_progress", "_raises", "_reason", "_tell", "_worker", "outcome", "spec", "walking")
-
-    def __init__(
-        self, spec: Spec, kit: Kit, ended: Callable[[Job], None], raises: bool = False, crew: Crew | None = None
-    ) -> None:
-        self.spec = spec
-        self.outcome: Outcome | None = None
-        self._kit = kit
-        self._tell = ended
-        self._raises = raises
-        self._progress = Progress()
-        self._reason: FetchError | None = None
-        #: Whether its walk has begun.
-        self.walking = False
-        # Those of a run are waited for by the run, and it has an Event of its own.
-        self._ended = Event() if crew is None else None
-        self._worker: _Worker | None = (crew or Crew(0)).begin(self)
-
-    def get(self, timeout: float | None = None) -> Outcome:
-        """The Outcome, waited for; the builtin TimeoutError after ``timeout`` seconds, and the job goes on.
-
-        In a pool with ``on_error="raise"`` an Outcome that failed is raised as its error.
-        """
-        if not self.wait(timeout):
-            raise TimeoutError(f"{self.spec.source.shown} is not done after {timeout} s")
-        assert self.outcome is not None
-        return self.outcome.raise_for_error() if self._raises else self.outcome
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it has ended, or for ``timeout`` seconds; whether it has."""
-        if self._ended is None:
-            self._ended = Event()
-        if self.outcome is None:
-            self._ended.wait(timeout)
-        return self.outcome is not None
-
-    def cancel(self, error: FetchError | None = None) -> None:
-        """End it: its greenlet, its connection, its part.  Returns at once; ``get()`` waits for the Outcome."""
-        reason = _about(error or Cancelled("cancelled"), self.spec)
-        self._reason = self._reason or reason
-        worker = self._worker
-        if worker is not None:
-            worker.loop.run_callback(
-                worker.strike, self, gevent.GreenletExit() if error is None else kills.Expired(None, reason)
-            )
-
-    @property
-    def done(self) -> bool:
-        """Whether it has ended."""
-        return self.outcome is not None
-
-    @property
-    def _greenlet(self) -> Any:
-        return None if self._worker is None else self._worker.greenlet
-
-    def work(self) -> None:
-        """In a greenlet of the crew's: walk.  What ends that greenlet from outside is raised when the job has ended."""
-        if self._reason is not None:
-            self._never_started()
-            return
-        self.walking = True
-        try:
-            walk(self.spec, self._kit, self._progress)
-        finally:
-            self._worker = None
-            if self._progress.outcome is not None:
-                self._end(self._progress.outcome)
-            else:  # it was struck as the walk began, or by what ends the process
-                self.left()
-
-    def left(self) -> None:
-        """Its greenlet is over, and it has no Outcome.  In the hub, perhaps, which must not wait: its hooks are told in
-        a greenlet."""
-        self._worker = None
-        gevent.spawn(self._never_started)
-
-    def _never_started(self) -> None:
-        reason = self._reason or Cancelled("killed before it started", spec=self.spec)
-        try:
-            never_walked(self.spec, self._kit, reason, self._progress)
-        finally:
-            assert self._progress.outcome is not None
-            self._end(self._progress.outcome)
-
-    def _end(self, outcome: Outcome) -> None:
-        self.outcome = outcome
-        if self._ended is not None:
-            self._ended.set()
-        self._tell(self)
-
-    def __repr__(self) -> str:
-        return f"Job({self.spec.source.shown!r}, {self.outcome.state if self.outcome else 'under way'})"
-
-
-class Crew:
-    """The greenlets that walk the jobs of one run.  A new greenlet costs as much as a tenth of a small download, so up
-    to ``kept`` of them stay for the next job.
-
-    None stays where a user's code runs in them: what it leaves behind (a Timeout that was never stopped, a value in a
-    greenlet's local) would strike, or show up in, another file's download.
-    """
-
-    def __init__(self, kept: int) -> None:
-        self.kept = kept
-        self.idle: list[_Worker] = []
-
-    def begin(self, job: Job) -> _Worker:
-        """Have it worked on, soon."""
-        if not self.idle:
-            return _Worker(self, job)
-        worker = self.idle.pop()
-        worker.take(job)
-        return worker
-
-    def dismiss(self) -> None:
-        """Nobody stays any more."""
-        self.kept = 0
-        while self.idle:
-            self.idle.pop().take(None)
-
-
-class _Worker:
-    """One greenlet, and the job that it is at."""
-
-    __slots__ = ("_crew", "_job", "greenlet", "loop")
-
-    def __init__(self, crew: Crew, job: Job) -> None:
-        self._crew = crew
-        self._job: Job | None = job
-        self.loop = gevent.get_hub().loop
-        self.greenlet: Any = gevent.Greenlet(self._work)
-        # gevent copies no context by itself: with it, a hook that maps over its own pool borrows its download's slot.
-        self.greenlet.gr_context = copy_context()
-        self.greenlet.rawlink(self._left)
-        self.greenlet.start()
-
-    def take(self, job: Job | None) -> None:
-        """The next job, or None for the end."""
-        self._job = job
-        self.loop.run_callback(self.greenlet.switch)
-
-    def strike(self, job: Job, kill: BaseException) -> None:
-        """In the hub: throw into the greenlet, if this job is what it is at.  One that has not begun looks itself."""
-        if self._job is job and job.walking:
-            self.greenlet.throw(kill)
-
-    def _work(self) -> None:
-        hub, crew = gevent.get_hub(), self._crew
-        while self._job is not None:
-            try:
-                self._job.work()
-            except kills.INTERRUPTS:
-                raise
-            except BaseException:
-                # A kill, or a timeout of somebody's that struck in here: the Outcome says so, and nobody else waits
-                # for this greenlet.
-                return
-            finally:
-                self._job = None
-            if len(crew.idle) < crew.kept:
-                crew.idle.append(self)
-                hub.switch()
-
-    def _left(self, greenlet: Any) -> None:
-        """In the hub: the greenlet is over, perhaps because somebody killed it before it was at its job."""
-        if self in self._crew.idle:
-            self._crew.idle.remove(self)
-        if self._job is not None:
-            self._job.left()
-
-
-def _about(error: FetchError, spec: Spec) -> FetchError:
-    """An error of its own for each of the specs that one reason ends: an error knows its spec and its attempts."""
-    found = copy(error)
-    found.spec = spec
-    return found
+__all__ = ["Run"]
 
 
 class Run:
@@ -309,7 +126,7 @@ class Run:
             raise
         if self._stopped is not None and isinstance(self._specs, Sized):
             left = map(Spec.of, self._iterator)
-            found += [self._refuse(spec, _about(self._stopped, spec)) for spec in left]
+            found += [self._refuse(spec, about(self._stopped, spec)) for spec in left]
         if self._fail_fast and self._first_failed is None:  # stopped before any of it had begun
             self._first_failed = next((outcome for outcome in found if not outcome.ok), None)
         if self._first_failed is not None:

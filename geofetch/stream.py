@@ -9,7 +9,6 @@ from __future__ import annotations
 import email.utils
 import logging
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from requests.exceptions import InvalidHeader, InvalidURL
 from requests.structures import CaseInsensitiveDict
 
 from . import express
+from .decoding import Decoder
 from .errors import (
     BadResponse,
     BadStatus,
@@ -37,7 +37,6 @@ from .errors import (
     Stalled,
     Truncated,
     Unauthorized,
-    Undecodable,
     Unreachable,
 )
 from .events import Head
@@ -56,8 +55,6 @@ __all__ = ["Body", "Patience", "opened"]
 READ = 256 * 1024
 #: Bytes of an error's body that are kept with it.
 ERROR_BODY = 64 * 1024
-#: Bytes that decoding may give at once: a bomb is stopped by the size it may have, not by memory.
-DECODED = 256 * 1024
 
 #: Seconds after which a body that keeps coming lets the others go on.
 TURN_S = 0.01
@@ -231,7 +228,7 @@ class Body:
         if encoding:
             encoding = encoding.strip().lower()
             encoding = "" if encoding == "identity" else encoding
-        self._decoder = _Decoder(encoding) if encoding and decode else None
+        self._decoder = Decoder(encoding) if encoding and decode else None
         #: Nothing at all is slower than any speed that is wanted.
         self._longest_s = min(patience.read_s, patience.low_speed_s) if patience.low_speed_bps else patience.read_s
         self._length = found.length
@@ -391,41 +388,3 @@ def _reader(raw: Any) -> Callable[[int], bytes]:
     if hasattr(raw, "headers"):
         return partial(raw.read1, decode_content=False)
     return getattr(raw, "read1", None) or raw.read  # type: ignore[no-any-return]  # a file in a response's place
-
-
-def _inflating() -> Any:
-    return zlib.decompressobj(zlib.MAX_WBITS | 32)
-
-
-class _Decoder:
-    """Undoes gzip and deflate (RFC 9110, 8.4.1), in bounded pieces; anything else is Undecodable."""
-
-    def __init__(self, encoding: str) -> None:
-        if encoding not in ("gzip", "x-gzip", "deflate"):
-            raise Undecodable(f"Content-Encoding {encoding!r} cannot be undone here; gzip and deflate can")
-        self._encoding = encoding
-        # 32: a zlib or gzip header, found by itself; "deflate" is sent without any by some servers.
-        self._inflate = _inflating()
-        self._begun = False
-
-    def decoded(self, chunk: bytes | memoryview) -> Iterator[bytes]:
-        data = chunk
-        while data:
-            if self._inflate.eof:  # gzip may have several members (RFC 1952, 2.2)
-                self._inflate = _inflating()
-                self._begun = False
-            try:
-                out = self._inflate.decompress(data, DECODED)
-            except zlib.error as exc:
-                if self._encoding == "deflate" and not self._begun:
-                    self._inflate, self._begun = zlib.decompressobj(-zlib.MAX_WBITS), True
-                    continue
-                raise Undecodable(f"not the {self._encoding} that its Content-Encoding says: {exc}") from exc
-            self._begun = True
-            data = self._inflate.unconsumed_tail or self._inflate.unused_data
-            if out:
-                yield out
-
-    def finish(self) -> None:
-        if self._begun and not self._inflate.eof:
-            raise Truncated(f"the {self._encoding} encoding has no end")

@@ -17,7 +17,7 @@ CELLAR = {"hubs", "kills", "within"}
 NOUNS = {"names", "digest", "errors", "spec", "events"}
 RULES = {"plan", "hooks"}
 TYPES_OF_RULES = {"hooks", "plan"}
-WALK = {"pipeline", "runs"}
+WALK = {"ending", "pipeline", "jobs", "runs"}
 
 #: What a room may import of geofetch, and nothing else.
 MAP: dict[str, set[str]] = {
@@ -30,6 +30,7 @@ MAP: dict[str, set[str]] = {
     "hooks": NOUNS,
     "monkey": {"errors"},
     "limits": NOUNS | {"hubs"},
+    "turns": set(),
     "hubs": set(),
     "within": {"hubs"},
     "kills": {"errors"},
@@ -39,17 +40,21 @@ MAP: dict[str, set[str]] = {
     "session": NOUNS | {"transport", "lean"},
     "translate": NOUNS,
     "express": NOUNS | {"transport", "session", "lean"},
-    "stream": NOUNS | {"transport", "session", "translate", "express", "within"},
+    "decoding": {"errors"},
+    "stream": NOUNS | {"transport", "session", "translate", "express", "within", "decoding"},
     "validate": NOUNS,
     "store": NOUNS | CELLAR,
     "records": NOUNS | CELLAR,
     "report": NOUNS,
     "manifest": NOUNS,
-    "pipeline": NOUNS | RULES | {"stream", "session", "limits", "lane", "kills"},
-    "runs": NOUNS | {"pipeline", "kills"},
+    "ending": NOUNS | {"plan", "kills"},
+    "pipeline": NOUNS | RULES | {"ending", "stream", "session", "limits", "turns", "lane", "kills", "hubs"},
+    "jobs": NOUNS | {"pipeline", "kills"},
+    "runs": NOUNS | {"jobs"},
+    "settings": NOUNS | {"stream"},
     "pool": NOUNS
     | RULES
-    | {"pipeline", "runs", "session", "stream", "limits", "validate", "store", "records", "report"},
+    | {"settings", "pipeline", "jobs", "runs", "session", "limits", "validate", "store", "records", "report"},
     "upkeep": NOUNS | {"pool", "store", "records", "session", "lane", "report"},
 }
 #: The top may import anything below it.

@@ -7,8 +7,8 @@ import time
 import gevent
 import gevent.event
 
-from geofetch import limits
 from geofetch.spec import Spec
+from geofetch.turns import turn
 from tests.support.leftovers import Leftovers
 from tests.support.mirrors import Mirror
 from tests.support.walking import *  # noqa: F403 - the fixtures of these tests
@@ -30,7 +30,7 @@ def test_those_who_are_woken_together_go_on_a_few_at_a_time_and_in_order() -> No
 
     def work(number: int) -> None:
         woken.wait()
-        limits.turn()
+        turn()
         order.append(number)
         time.sleep(WORK_S)  # the fault itself: it stops the hub
 
@@ -49,7 +49,7 @@ def test_a_lone_one_waits_for_nobody() -> None:
     passes: list[int] = []
     gevent.sleep(0.001)
     gevent.spawn(passes.append, 1)
-    limits.turn()
+    turn()
     assert passes == []
 
 
@@ -58,7 +58,7 @@ def test_who_is_killed_while_waiting_for_its_turn_is_out_of_the_line() -> None:
 
     def work(number: int) -> None:
         woken.wait()
-        limits.turn()
+        turn()
         gone_on.append(number)
         if number == 0:
             gevent.killall(jobs[10:20], block=False)
@@ -69,7 +69,7 @@ def test_who_is_killed_while_waiting_for_its_turn_is_out_of_the_line() -> None:
     woken.set()
     gevent.joinall(jobs)
     assert gone_on == [*range(10), *range(20, AT_ONCE)]
-    limits.turn()  # and nobody stands in the way of those who come later
+    turn()  # and nobody stands in the way of those who come later
 
 
 def test_downloads_take_turns(mirror: Mirror, spotless: Leftovers) -> None:
