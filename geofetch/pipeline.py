@@ -18,9 +18,10 @@ from typing import Any, Protocol
 
 from . import kills, limits, plan
 from .ending import as_error, final, let_go, outcome_of, told_already
-from .errors import DeadlineExceeded, FetchError, SourceError
+from .errors import Cancelled, DeadlineExceeded, FetchError, SourceError
 from .events import Attempt, Found, Outcome, Verdict
 from .hooks import NOBODY, Bound, bound, watched
+from .hubs import process
 from .lane import Lane
 from .session import Session
 from .spec import Profile, Source, Spec
@@ -68,9 +69,11 @@ class Kit:
 class Progress:
     """How far one walk is; its pool looks at it when the walk is killed from outside."""
 
-    __slots__ = ("attempts", "killed", "outcome")
+    __slots__ = ("attempts", "killed", "outcome", "process")
 
     def __init__(self) -> None:
+        #: Whose walk it is: a process that was forked off meanwhile has a copy of it, which must not go on.
+        self.process = process()
         self.attempts: list[Attempt] = []
         self.outcome: Outcome | None = None
         #: The kill that came when the file was as good as published, and waited.
@@ -172,6 +175,8 @@ def _attempted(spec: Spec, source: Source, kit: Kit, progress: Progress) -> tupl
     """
     slot = kit.slots.take(host_of(source.origin))
     try:
+        if progress.process != process():
+            raise Cancelled("this process was forked off meanwhile; the download goes on in its parent")
         attempt = _begun(spec, source, progress)
         watch = _told_of(attempt, _taking_part(bound, kit.stages, attempt))
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -536,3 +537,26 @@ class _Leaving(Adapter):
     def send(self, request: Any, *args: Any, **more: Any) -> Any:
         self._leaves(request)
         return super().send(request, *args, **more)
+
+
+def test_a_forked_childs_copies_of_downloads_end_there(mirror: Mirror, tmp_path: Path) -> None:
+    source, told = mirror.serves(BODY, stall=100), tmp_path / "told"
+    with pooled(2, store=tmp_path / "srv", retries=0, timeout=20) as pool:
+        jobs = [pool.spawn(Spec(source.url, path=str(number))) for number in range(6)]
+        source.arrived()
+        gevent.sleep(0.05)  # two of them wait for bytes, four for a slot
+        child = gevent.os.fork()  # a fork that gevent knows of: the loop of the child is its own
+        if not child:
+            try:
+                with gevent.Timeout(10):
+                    gevent.sleep(0.3)
+                    told.write_text(" ".join(job.outcome.state if job.outcome else "under way" for job in jobs))
+            finally:
+                os._exit(0)
+        gevent.sleep(0.1)
+        source.release()
+        until(lambda: told.exists() and told.read_text(), 20)
+        assert gevent.os.waitpid(child, 0)[1] == 0
+        assert [(job.get(timeout=20).state, job.outcome.error) for job in jobs] == [("stored", None)] * 6
+    assert "stored" not in told.read_text()
+    assert sorted(path.name for path in (tmp_path / "srv").iterdir()) == [*map(str, range(6))]

@@ -16,6 +16,7 @@ from typing import Any
 import gevent
 import gevent.socket
 
+from ..hubs import process
 from .buffers import Buffer, Room, buffers
 
 __all__ = ["Inflow"]
@@ -46,6 +47,7 @@ class Inflow:
         "_lent",
         "_native",
         "_plain",
+        "_process",
         "_since",
         "_sock",
         "heard",
@@ -69,6 +71,7 @@ class Inflow:
         self._lent: Buffer | None = None
         self._since = monotonic()
         self._early = False
+        self._process = process()
         #: Whether anything came since a request was sent.
         self.heard = False
 
@@ -119,17 +122,27 @@ class Inflow:
         self.turn()
         if self._early:
             self._early = False
-            self._sock._wait(self._sock._read_event)
+            self._wait(self._sock._wait)
         if self._over():
             return False
         if large and self._plain is not None:
             return self._borrowed()
-        data = self._sock.recv(PIECE)
+        data = self._received()
         if not data:
             return False
         self.hold(data, 0)
         self.heard = True
         return True
+
+    def _received(self) -> bytes:
+        while self._plain is not None:
+            try:
+                data: bytes = self._plain.recv(PIECE)
+                return data
+            except BlockingIOError:
+                self._wait(self._sock._wait)
+        data = self._sock.recv(PIECE)
+        return data
 
     def _borrowed(self) -> bool:
         while True:
@@ -148,13 +161,17 @@ class Inflow:
             self._free.give(buffer)
             if count == 0:
                 return False
-            self._sock._wait(self._sock._read_event)
+            self._wait(self._sock._wait)
 
     def into(self, view: memoryview) -> int:
         """Receive into somebody else's buffer; 0 when the other side has ended.  Only for when all was read."""
         self.turn()
-        count: int = self._sock.recv_into(view)
-        self.heard = self.heard or count > 0
+        while (count := self.at_once(view)) is None:
+            if not hasattr(self._sock, "_wait"):  # TLS within TLS waits for itself
+                count = self._sock.recv_into(view)
+                self.heard = self.heard or count > 0
+                break
+            self._wait(self._sock._wait)
         return count
 
     def fill(self, room: Room, most: int) -> int:
@@ -168,7 +185,7 @@ class Inflow:
             wait = getattr(self._sock, "_wait", None)
             if wait is None:
                 return self.into(room.space()[:most])
-            wait(self._sock._read_event)
+            self._wait(wait)
         return count
 
     def at_once(self, view: memoryview) -> int | None:
@@ -230,6 +247,12 @@ class Inflow:
         if self._at == self._end:
             self.drop()
         return count
+
+    def _wait(self, wait: Any) -> None:
+        """Until something is there.  In a process that was forked off meanwhile it is its parent's to read."""
+        wait(self._sock._read_event)
+        if self._process != process():
+            raise gevent.GreenletExit
 
     def turn(self) -> None:
         """Let the others go on, if they have waited long: what has arrived is read without a switch."""
