@@ -13,6 +13,7 @@ import pytest
 
 from geofetch.events import Kept
 from geofetch.records import ledger as ledger_module
+from geofetch.records import rows as rows_module
 from geofetch.records.changes import Change, Mark, Put
 from geofetch.records.database import located
 from geofetch.records.ledger import Ledger
@@ -75,6 +76,31 @@ def test_new_files_are_looked_up_by_their_place_alone(ledger: Ledger) -> None:
     ledger.write([put("first")], False)
     assert len(selects(ledger, [put(str(n)) for n in range(100)])) == 2  # the places, the first number
     assert len(said(ledger)["units"]) == 101
+
+
+@pytest.mark.parametrize("most_values", [900, 4000], ids=["sqlite-before-3.32", "sqlite"])
+def test_whatever_the_size_of_a_batch_each_file_has_its_rows(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, most_values: int
+) -> None:
+    monkeypatch.setattr(rows_module, "MOST_VALUES", most_values)
+    heard: list[str] = []
+    wanted: set[str] = set()
+    for size in (*range(1, 130), 300):
+        names = [f"{size}-{number}" for number in range(size)]
+        wanted.update(names)
+        changes = [put(name, repository="r") for name in names]
+        assert ledger.write(changes, False) == [None] * size
+        assert ledger._database is not None
+        ledger._database.connection().set_trace_callback(heard.append)
+    told = said(ledger)
+    assert {row[4] for row in told["units"]} == wanted
+    numbers = [row[0] for row in told["units"]]
+    assert numbers == sorted(row[0] for row in told["digests"]) == sorted(row[1] for row in told["sources"])
+    assert numbers == sorted(row[0] for row in told["unit_repositories"])
+    # Few statements, and few kinds of them: SQLite's driver keeps the programs of 128.
+    inserts = [line for line in heard if line.startswith("INSERT")]
+    assert len(inserts) < len(wanted) / 4
+    assert len({line.count("), (") for line in inserts}) < 30
 
 
 def test_where_all_is_known_nothing_is_tried_in_vain_but_once(ledger: Ledger) -> None:

@@ -31,6 +31,9 @@ T = TypeVar("T")
 
 #: Values in one IN.
 MOST_IN = 512
+#: Rows of one INSERT: so many at most, and if they are more than STEP, a multiple of it.  Then two statements do for
+#: most batches, and there are few enough of them for SQLite's programs to be kept.
+MOST_ROWS, STEP = 128, 16
 
 #: The columns of a unit in the order of the fields of Row, and those of a source in the order of SourceFields.
 UNIT = [each.name for each in fields(Row) if each.name not in ("digests", "sources", "repositories", "id")]
@@ -284,11 +287,11 @@ def _upsert(
     database: Database, model: type[Model], names: list[str], values: list[tuple[Any, ...]], key: list[str]
 ) -> None:
     """Insert these rows; where one of this key is there, it says what this one says."""
-    most = MOST_VALUES // len(names)
+    most = min(MOST_ROWS, MOST_VALUES // len(names) // STEP * STEP)
     at = 0
     while at < len(values):
-        # Few shapes of statement, so that both peewee's text and SQLite's program are made once: 50, 32, 16, … 1 rows.
-        count = most if len(values) - at >= most else 1 << ((len(values) - at).bit_length() - 1)
+        left = len(values) - at
+        count = left if left < STEP else min(left // STEP * STEP, most)
         part = values[at : at + count]
         done(database, _upsert_sql(database, model, names, count, key), list(chain.from_iterable(part)))
         at += count
@@ -298,13 +301,15 @@ def _upsert_sql(database: Database, model: type[Model], names: list[str], count:
     known = (type(database), model, count)
     text = _SQL.get(known)
     if text is None:
-        # The values are only there to be counted: one of each, and the text has a place for it.
+        # peewee's text is for one row: it takes 10 µs a value, and a short run has many counts to meet.
         told = _fields(model, names)
         others = [field for name, field in zip(names, told, strict=True) if name not in key]
-        query = model.insert_many([(0,) * len(names)] * count, fields=told)
+        query = model.insert_many([(0,) * len(names)], fields=told)
         target = _fields(model, key)
         query = query.on_conflict(conflict_target=target, preserve=others) if others else query.on_conflict_ignore()
-        text = _SQL[known] = text_of(database, query)
+        row = f"({', '.join([database.param] * len(names))})"
+        head, tail = text_of(database, query).split(row)
+        text = _SQL[known] = head + ", ".join([row] * count) + tail
     return text
 
 
