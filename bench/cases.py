@@ -59,7 +59,7 @@ _SESSIONS = ("geofetch-session", "requests-gevent")
 CASES = {
     case.name: case
     for case in (
-        Case("small", "many small files, 2 to 16 KiB", 2_000, 2_000),
+        Case("small", "many small files, 2 to 16 KiB", 1_000, 2_000),
         Case(
             "large",
             "few large files, to disk",
@@ -74,11 +74,11 @@ CASES = {
             limit_s=600,
         ),
         Case("https", "small files over kept HTTPS connections", 300, 2_000, origin=Wanted("https"), rounds=2),
-        Case("https-new", "a new HTTPS connection for each file", 200, 200, origin=Wanted("https_new"), rounds=1),
+        Case("https-new", "a new HTTPS connection for each file", 100, 200, origin=Wanted("https_new"), rounds=1),
         Case(
             "latency-50",
             "50 ms latency, 100 connections",
-            2_000,
+            1_000,
             10_000,
             connections=100,
             origin=Wanted(delay_s=0.05),
@@ -89,7 +89,7 @@ CASES = {
         Case(
             "latency-500",
             "500 ms latency, 1,000 connections",
-            3_000,
+            2_000,
             20_000,
             connections=1_000,
             origin=Wanted(delay_s=0.5),
@@ -101,7 +101,7 @@ CASES = {
         Case(
             "failures",
             "one file in ten goes wrong: 404, 500, reset, cut short, wrong bytes; no retries",
-            1_000,
+            500,
             2_000,
             origin=Wanted(faults=True),
             faulty=0.1,
