@@ -96,7 +96,7 @@ CASES = {
             fresh=True,
             serial=False,
             rounds=1,
-            limit_s=300,
+            limit_s=60,
         ),
         Case(
             "failures",
