@@ -6,14 +6,17 @@ of the connection.  D10 to D13, the proxies, are in test_transport_proxies.py: n
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gevent
+import gevent.socket
 import pytest
 
 from geofetch.errors import FetchError, SpecError, Stalled, Unreachable, UntrustedTLS
@@ -21,15 +24,18 @@ from geofetch.events import Outcome, Verdict
 from geofetch.spec import Profile, Spec
 from geofetch.transport import pools
 from geofetch.transport.connection import PlainConnection, TLSConnection
+from geofetch.transport.tls import Context
 from tests.origin.scenes import GATE, Scene, chunks, raw
 from tests.support.certs import Authority
 from tests.support.diary import sha256
 from tests.support.keeping import Keeping
 from tests.support.lanes import *  # noqa: F403 - the fixtures of these tests
 from tests.support.lanes import Lanes
+from tests.support.leftovers import Leftovers
 from tests.support.mirrors import Handle, Mirror, Origins
 from tests.support.rows import NEXT, STOP, Row, held, judged
 from tests.support.sessions import *  # noqa: F403 - the fixtures of these tests
+from tests.support.waiting import until
 from tests.support.walking import *  # noqa: F403 - the fixtures of these tests
 from tests.support.walking import pooled
 
@@ -298,6 +304,29 @@ TLS: dict[str, tuple[Meets, Fate, str]] = {
         "gone.pem",
     ),
 }
+
+
+def test_a_connection_that_was_reset_before_tls_began_is_closed(spotless: Leftovers) -> None:
+    server = gevent.socket.create_server(("127.0.0.1", 0))
+    client = gevent.socket.create_connection(server.getsockname())
+    peer, _ = server.accept()
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()  # no end, but a reset
+    server.close()
+    until(lambda: _is_gone(client))
+    with pytest.raises(ConnectionResetError) as caught:
+        Context(ssl.PROTOCOL_TLS_CLIENT).wrap_socket(client, server_hostname="localhost")
+    assert client.fileno() == -1
+    spotless.check()
+    assert caught.value.errno == errno.ECONNRESET  # it holds the frames up to here, and they the socket
+
+
+def _is_gone(client: gevent.socket.socket) -> bool:
+    try:
+        client.getpeername()
+    except OSError:
+        return True
+    return False
 
 
 @pytest.mark.parametrize("name", TLS)

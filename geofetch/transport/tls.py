@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias
 
-from gevent.ssl import SSLContext
+from gevent.ssl import SSLContext, SSLSocket
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from ..errors import SpecError
@@ -113,8 +113,25 @@ def context_of(trust: Trust, cert: Cert, ca: str | bytes | None, key_password: s
     return found
 
 
+class _Wrapped(SSLSocket):  # type: ignore[misc]
+    """gevent's own, closed where it cannot be made.
+
+    gevent leaves that to the garbage collector where the peer has reset the connection before TLS began.
+    """
+
+    def __init__(self, sock: Any, **told: Any) -> None:
+        try:
+            super().__init__(sock=sock, **told)
+        except BaseException:
+            if sock.fileno() < 0:  # the descriptor is this one's by now
+                self.close()
+            raise
+
+
 class Context(SSLContext):  # type: ignore[misc]
     """gevent's own, whose sockets close when their handshake is given up: a kill, a timeout."""
+
+    sslsocket_class = _Wrapped
 
     def wrap_socket(self, sock: Any, *args: Any, **kwargs: Any) -> Any:
         # gevent closes on OSErrors alone; anything else leaves the descriptor to the garbage collector.
