@@ -10,6 +10,7 @@ from typing import Any
 import gevent
 import pytest
 
+from geofetch import lane
 from geofetch.events import Outcome
 from geofetch.pool import Pool
 from geofetch.records import Recorder
@@ -167,12 +168,15 @@ TOUCHED = [
 ]
 
 
-#: Of the 1.25 MiB that come before the stall the native lane has written so many, two of its pieces.
-HANDED_OVER = 1 << 20
+#: Of the 1.25 MiB that come before the stall the native lane writes so many, two of its pieces, and no more until the
+#: stall is over: where no piece is handed over before it is full.
+HANDED_OVER = 2 * lane.BATCH
 
 #: Where a native thread writes, an edit may fall between its write and its look at the time: then nothing tells.
 ON_THE_LANE = [
-    pytest.param(*one.values, 5 << 19, id=f"{one.id}-on-the-native-lane") for one in TOUCHED if one.values != (_edited,)
+    pytest.param(*one.values, 5 * lane.BATCH, id=f"{one.id}-on-the-native-lane")
+    for one in TOUCHED
+    if one.values != (_edited,)
 ]
 
 
@@ -181,8 +185,15 @@ ON_THE_LANE = [
 )
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_part_that_someone_else_touched_is_no_success(
-    origins: Origins, tmp_path: Path, spotless: Leftovers, touch: Callable[[Path], None], kind: str, size: int
+    origins: Origins,
+    tmp_path: Path,
+    spotless: Leftovers,
+    monkeypatch: pytest.MonkeyPatch,
+    touch: Callable[[Path], None],
+    kind: str,
+    size: int,
 ) -> None:
+    monkeypatch.setattr(lane, "EARLY", lane.BATCH)
     body, root = made(size, "touched"), tmp_path / "srv"
     root.mkdir()
     first, second = (origins.http().serves(body, stall=size // 2) for _ in range(2))
