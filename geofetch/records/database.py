@@ -88,6 +88,9 @@ def open_database(address: Address, durable: bool) -> Database:
             _write_ahead(database)
             set_durable(database, durable)
             bring_up(database, str(address))
+            # From here on a statement's journal stays in memory: an INSERT of many rows would write it to a file in
+            # TMPDIR, for a fifth of what the whole batch costs.  The schema's own steps may sort all there is.
+            done(database, "PRAGMA temp_store = MEMORY")
         except BaseException:
             database.close()
             raise

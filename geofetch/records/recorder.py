@@ -62,6 +62,7 @@ class Recorder:
         self._ledger = Ledger(address)
         ledger = self._ledger
         self._lane = Lane(
+            gathers=("write",),
             write=lambda changes: ledger.write(changes, self.durable),
             recall=lambda asked: ledger.recall(asked, self.durable),
             answer=lambda questions: ledger.answer(questions, self.durable),
