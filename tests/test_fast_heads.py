@@ -10,9 +10,12 @@ import pytest
 import requests
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
+from requests.structures import CaseInsensitiveDict
+from urllib3._collections import HTTPHeaderDict
 
 from geofetch.errors import BadResponse
 from geofetch.session import Session
+from geofetch.transport import fields
 from geofetch.transport import head as heads
 from tests.origin.scenes import Drip, Endless, raw
 from tests.support.mirrors import Mirror
@@ -52,6 +55,20 @@ def test_a_head_is_read_as_the_standard_library_reads_it(lines: list[tuple[tuple
     assert ours.message.items() == theirs.items()
     if theirs.defects or theirs.get_payload():
         assert ours.message.defects or ours.message.get_payload()
+
+
+FIELDS = st.tuples(st.sampled_from(["A", "a", "Set-Cookie", "set-cookie", "X-B"]), st.sampled_from(["1", "", "x, y"]))
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(told=st.lists(FIELDS, max_size=6))
+def test_fields_are_what_the_methods_of_both_mappings_make_of_them(told: list[tuple[str, str]]) -> None:
+    theirs = HTTPHeaderDict()
+    for name, value in told:
+        theirs.add(name, value)
+    ours = fields.told(told)
+    assert [*ours.iteritems()] == [*theirs.iteritems()]
+    assert [*fields.merged(ours).items()] == [*CaseInsensitiveDict(theirs.itermerged()).items()]
 
 
 def test_plain_heads_are_llhttps_and_the_rest_is_not() -> None:

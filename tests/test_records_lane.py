@@ -9,13 +9,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic
 
 import gevent
 import pytest
 from gevent.subprocess import PIPE, Popen
 
 from geofetch.errors import RecordError
-from geofetch.records import Recorder
+from geofetch.records import Recorder, lane
 from geofetch.records.lane import MOST, Lane
 from geofetch.spec import Spec
 
@@ -58,6 +59,54 @@ def test_rows_gather_while_a_commit_is_under_way(recorder: Recorder) -> None:
     gevent.joinall([gevent.spawn(work) for _ in range(60)], raise_error=True)
     assert recorder.count() == 600
     assert recorder.commits <= 30
+
+
+@pytest.fixture
+def busy() -> Iterator[None]:
+    """A hub that always has something else to do."""
+
+    def spin() -> None:
+        while True:
+            gevent.sleep(0)
+
+    spinning = gevent.spawn(spin)
+    yield
+    spinning.kill()
+
+
+def test_rows_gather_while_the_hub_is_busy(recorder: Recorder, busy: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane, "GATHER_S", 1.0)
+    recorder.count()  # the database is open
+    began = monotonic()
+    first = gevent.spawn(store, recorder, specs(1)[0])
+    gevent.sleep(0.1)
+    late = [gevent.spawn(store, recorder, spec) for spec in specs(50)[1:]]
+    gevent.joinall([first, *late], raise_error=True)
+    assert monotonic() - began >= 0.9
+    assert (recorder.count(), recorder.commits) == (50, 1)
+
+
+@pytest.mark.parametrize("gather_s", [0.0, 60.0])
+def test_rows_do_not_gather_while_the_hub_has_nothing_else_to_do(
+    recorder: Recorder, gather_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane, "GATHER_S", gather_s)
+    with gevent.Timeout(30):
+        for spec in specs(3):
+            store(recorder, spec)
+    assert (recorder.count(), recorder.commits) == (3, 3)
+
+
+def test_who_asks_does_not_wait_for_rows_that_gather(
+    recorder: Recorder, busy: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane, "GATHER_S", 60.0)
+    with gevent.Timeout(30):
+        storing = gevent.spawn(store, recorder, specs(1)[0])
+        gevent.sleep(0.1)
+        assert not storing.ready()
+        assert recorder.count() == 1  # asked later, answered later
+        storing.get()
 
 
 def test_a_bad_row_fails_alone(recorder: Recorder, green_errors_are_fatal: HubErrors) -> None:

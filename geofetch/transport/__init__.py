@@ -4,10 +4,13 @@ In: requests' prepared requests, Profiles.  Out: requests' Responses.  Never: th
 
     adapter     requests' side of it: identity, the gate
     pools       the connections of the process, by hub and identity
+    rest        those that nobody uses now
+    exchange    one request that was answered, for a download
     connection  one connection: gevent sockets, one connect timeout for all of connecting
     request     what is asked, in one piece
     inflow      what arrived and was not read yet
     head        the head of an answer
+    fields      its header fields, as urllib3 and requests have them
     reply       its body
     raw         both as urllib3 has them
     buffers     large buffers for bodies that flow

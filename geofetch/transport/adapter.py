@@ -15,13 +15,13 @@ from urllib.parse import urlsplit
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 from requests.exceptions import InvalidProxyURL, InvalidURL
-from requests.structures import CaseInsensitiveDict
 from requests.utils import get_encoding_from_headers, prepend_scheme_if_needed, select_proxy
 from urllib3.util import parse_url
 
 from ..names import origin
 from ..spec import Gate, Profile, Ticket
 from . import pools
+from .fields import merged
 from .raw import Raw
 from .tls import context_of, trust_of
 
@@ -136,11 +136,16 @@ class Adapter(HTTPAdapter):
         kwargs: dict[str, Any] = {}
         if parts.scheme == "https":
             kwargs = self._tls(verify, cert, getattr(request, FOREIGN, False))
-        proxy = select_proxy(url, proxies)
+        proxy = select_proxy(url, proxies) if proxies else None
         if not proxy:
             return pools.shared().pool(parts.scheme, host, port, kwargs)
         manager = self._manager(proxy, verify)
         return manager.connection_from_host(host, port, parts.scheme, pool_kwargs=kwargs)
+
+    def request_url(self, request: PreparedRequest, proxies: dict[str, str] | None) -> str:
+        """requests' own; where there is no proxy, without taking the URL apart to look for one."""
+        url = request.path_url
+        return super().request_url(request, proxies) if proxies or url.startswith("//") else url
 
     def _tls(self, verify: Any, cert: Any, foreign: bool) -> dict[str, Any]:
         trust, own, ca = trust_of(self.profile, verify, cert, foreign)
@@ -165,7 +170,7 @@ class Adapter(HTTPAdapter):
             return super().build_response(req, resp)
         response = Response()
         response.status_code, response.reason = resp.status, resp.reason  # type: ignore[assignment]
-        response.headers = CaseInsensitiveDict(resp.headers.itermerged())
+        response.headers = merged(resp.headers)
         response.encoding = get_encoding_from_headers(response.headers)
         response.raw, response.url, response.request = resp, req.url, req  # type: ignore[assignment]
         response.connection = self

@@ -23,10 +23,10 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 from urllib3.response import HTTPResponse
 
 from ..spec import Ticket
-from . import resolve
+from . import fields, resolve
 from .head import Fields, Head, head_of, unfolded
 from .inflow import Inflow
-from .raw import fields_of, responding
+from .raw import responding
 from .reply import Reply
 from .request import composed
 from .response import Answer, Framing, plain_length, tolerated
@@ -98,16 +98,16 @@ class _Cooperative(HTTPConnection):
     ) -> None:
         """Send a request: in one piece where it is plain, as urllib3 sends it where it is not."""
         self._answer = None
-        if self._flow is not None:
-            self._flow.begin()
         plain = None
         if self.sock is not None and not chunked and self.ours:
             plain = composed(method, url, self._host_field(), headers or {}, body)
-        if plain is None:
-            super().request(method, url, body, headers, chunked=chunked, **options)
+        if plain is not None:
+            self.sock.settimeout(self.timeout)
+            self._flow_of_ours().ask(plain)
             return
-        self.sock.settimeout(self.timeout)
-        self.sock.sendall(plain)
+        if self._flow is not None:
+            self._flow.begin()
+        super().request(method, url, body, headers, chunked=chunked, **options)
 
     @property
     def ours(self) -> bool:
@@ -127,7 +127,7 @@ class _Cooperative(HTTPConnection):
         if self.ours:
             reply = self._replied(method)
             self.served += 1
-            return responding(reply, fields_of(reply.head), method, url, (preload, decode, enforce), shutdown)
+            return responding(reply, fields.told(reply.head.fields), method, url, (preload, decode, enforce), shutdown)
         answer: Any = http.client.HTTPConnection.getresponse(self)
         self.served += 1
         return HTTPResponse(
@@ -149,10 +149,7 @@ class _Cooperative(HTTPConnection):
     def asked(self, payload: bytes) -> Reply:
         """A GET that is bytes already, sent and answered.  Its caller sees to it that it ends in time."""
         self._answer = None
-        flow = self._flow
-        if flow is None:
-            flow = self._flow = Inflow(self.sock)
-        sock = self.sock
+        flow, sock = self._flow_of_ours(), self.sock
         if sock.gettimeout() is not None:
             sock.settimeout(None)
         try:
@@ -169,9 +166,7 @@ class _Cooperative(HTTPConnection):
         """The answer, read our way."""
         # What http.client would note when it reads the answer; it refuses the next request otherwise.
         self._HTTPConnection__state = "Idle"
-        flow = self._flow
-        if flow is None:
-            flow = self._flow = Inflow(self.sock)
+        flow = self._flow_of_ours()
         head = head_of(flow)
         length = plain_length(head) if head.status == 200 and method == "GET" else None
         if length is None:
@@ -183,6 +178,12 @@ class _Cooperative(HTTPConnection):
         reply = self._answer = Reply(flow, method, head, rules)
         reply.plain = length is not None
         return reply
+
+    def _flow_of_ours(self) -> Inflow:
+        """What arrives at this socket."""
+        if self._flow is None:
+            self._flow = Inflow(self.sock)
+        return self._flow
 
     @property
     def heard(self) -> bool:

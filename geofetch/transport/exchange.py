@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from . import fields
 from .buffers import Room
 from .head import Fields, Head
-from .raw import fields_of, responding
+from .raw import responding
 from .reply import Reply
 from .response import Framing, framing
 
@@ -76,7 +77,7 @@ class Exchange:
         conn, self._conn = self._conn, None
         shutdown = getattr(conn.sock, "shutdown", None)
         reply = self._reply
-        found = responding(reply, fields_of(reply.head), "GET", target, (False, False, True), shutdown)
+        found = responding(reply, fields.told(reply.head.fields), "GET", target, (False, False, True), shutdown)
         found._connection, found._pool = conn, self._pool
         return found
 

@@ -69,37 +69,28 @@ class Fields(Mapping[str, str]):
 class Head:
     """The head of an answer."""
 
-    __slots__ = ("_fields", "_lines", "_message", "by_name", "cut", "reason", "repeated", "status", "version")
+    __slots__ = ("_message", "by_name", "cut", "fields", "reason", "repeated", "status", "version")
 
-    def __init__(
-        self, status: tuple[int, int, str], lines: list[str], message: HTTPMessage | None, told: Any = None
-    ) -> None:
-        """``lines`` are names, colons and values; ``told`` are names and values, for a message that was read."""
+    def __init__(self, status: tuple[int, int, str], told: list[tuple[str, str]], message: HTTPMessage | None) -> None:
+        """``told`` are names and values; ``message`` is what they were read from, if they were read by http.client."""
         #: 10 or 11, as http.client tells it.
         self.version, self.status, self.reason = status
         #: Whether the connection ended before the head did; what came of it counts.
         self.cut = False
         self._message = message
-        self._fields: list[tuple[str, str]] | None = told
-        self._lines = lines
+        #: Names and values in their order, as often as they came.
+        self.fields = told
         #: As Fields has them.
         self.by_name: dict[str, str] = {}
         #: Names, in lower case, that came more than once.
         self.repeated: set[str] | None = None
         by_name = self.by_name
-        for name, value in map(_field, lines) if told is None else told:
+        for name, value in told:
             lowered = name.lower()
             if lowered in by_name:
                 value = f"{by_name[lowered]}, {value}"
                 self.repeated = {lowered} if self.repeated is None else self.repeated | {lowered}
             by_name[lowered] = value
-
-    @property
-    def fields(self) -> list[tuple[str, str]]:
-        """Names and values in their order, as often as they came."""
-        if self._fields is None:
-            self._fields = [*map(_field, self._lines)]
-        return self._fields
 
     @property
     def message(self) -> HTTPMessage:
@@ -251,7 +242,7 @@ def _parsed(block: bytes, status: tuple[int, int, str]) -> Head:
         HttpResponseParser(_JUDGE).feed_data(block)
     except (HttpParserError, HttpParserUpgrade):
         return _tolerated(block, status)
-    return Head(status, str(block, "latin-1").split("\r\n")[1:-2], None)
+    return Head(status, [*map(_field, str(block, "latin-1").split("\r\n")[1:-2])], None)
 
 
 def _field(line: str) -> tuple[str, str]:
@@ -273,7 +264,7 @@ def _tolerated(block: bytes, status: tuple[int, int, str]) -> Head:
     message: Any = http.client.parse_headers(lines)
     if _ODD.search(block):
         message.defects.append(http.client.HTTPException("a NUL, or a CR without LF"))
-    return Head(status, [], message, [(name, unfolded(value)) for name, value in message.items()])
+    return Head(status, [(name, unfolded(value)) for name, value in message.items()], message)
 
 
 def unfolded(value: str) -> str:

@@ -18,10 +18,9 @@ from urllib3.exceptions import IncompleteRead, ResponseNotChunked
 from urllib3.response import HTTPResponse
 
 from .buffers import Room
-from .head import Head
 from .reply import Reply
 
-__all__ = ["Raw", "fields_of", "responding"]
+__all__ = ["Raw", "responding"]
 
 
 class Raw(HTTPResponse):
@@ -202,24 +201,3 @@ def _template() -> dict[str, Any]:
 
 #: Attributes of a new response.
 _COPIED = _template()
-
-
-def fields_of(head: Head) -> HTTPHeaderDict:
-    """Header fields as urllib3 has them, doubled ones as often as they came."""
-    found = HTTPHeaderDict()
-    if not _FITS:
-        for name, value in head.fields:
-            found.add(name, value)
-        return found
-    kept: dict[str, list[str]] = found._container  # type: ignore[assignment]
-    for name, value in head.fields:
-        key = name.lower()
-        if key in kept:
-            kept[key].append(value)
-        else:
-            kept[key] = [name, value]
-    return found
-
-
-#: Whether a HTTPHeaderDict is inside what all of urllib3 2 has; going through its methods costs a fifth of a request.
-_FITS = getattr(HTTPHeaderDict([("A", "b"), ("a", "c")]), "_container", None) == {"a": ["A", "b", "c"]}
