@@ -37,8 +37,9 @@ log = logging.getLogger("geofetch")
 # Whatever was in use may rest: with fewer places a pool of 1,000 would close and open its connections in turn.
 use_gate(limits.process, limits.descriptors_for_connections())
 
-#: Specs that may be pulled and not yet committed and handed over, in sizes of the pool.
-AHEAD = 4
+#: Specs that may be pulled and not yet committed and handed over, in sizes of the pool; and how many more than its size
+#: at most: more than wait for a commit at two thousand files a second do nothing but hold memory.
+AHEAD, AHEAD_MOST = 4, 256
 
 OnError: TypeAlias = Literal["collect", "raise"]
 
@@ -96,7 +97,8 @@ class Pool:
         self.store = self._a_store(store)
         self.recorder = self._a_recorder(recorder)
         self._progress = progress
-        self._places = Semaphore(AHEAD * self.size)
+        self._ahead = min(AHEAD * self.size, self.size + AHEAD_MOST)
+        self._places = Semaphore(self._ahead)
         self._jobs: set[Job] = set()
         self._runs: set[Run] = set()
         self._closed = False
@@ -205,7 +207,7 @@ class Pool:
     ) -> Run:
         self._check_open()
 
-        crew = Crew(AHEAD * self.size if self._only_ours else 0)
+        crew = Crew(self._ahead if self._only_ours else 0)
 
         def start(spec: Spec, ended: Callable[[Job], None]) -> Job:
             return self._job(spec, kit, ended, False, crew if self._sessions.call_nobody(spec) else None)
@@ -217,7 +219,7 @@ class Pool:
             specs,
             start,
             refuse,
-            places=AHEAD * self.size,
+            places=self._ahead,
             ordered=ordered,
             fail_fast=self._raises,
             deadline_s=seconds(deadline, "deadline"),
@@ -230,7 +232,10 @@ class Pool:
     # ------------------------------------------------------------------------------------------------------------ one
 
     def spawn(self, spec: SpecLike) -> Job:
-        """A job for one spec, started; waits for a place while 4 x ``size`` are under way (as gevent's pools do)."""
+        """A job for one spec, started.
+
+        Waits for a place, as gevent's pools do, while 4 x ``size`` are under way, or 256 more than ``size``.
+        """
         self._check_open()
         given = Spec.of(spec)
         nested = id(self) in _inside.get()

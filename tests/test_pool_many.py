@@ -15,7 +15,7 @@ import pytest
 import geofetch
 from geofetch.errors import Cancelled, DeadlineExceeded, FetchError, NotFound, SpecError
 from geofetch.events import Outcome
-from geofetch.pool import AHEAD, Pool
+from geofetch.pool import AHEAD, AHEAD_MOST, Pool
 from geofetch.spec import Spec
 from tests.origin.content import made
 from tests.support.diary import Diary
@@ -131,6 +131,24 @@ def test_never_more_than_4_times_the_size_is_pulled_and_not_handed_over(
             if taken == 60 * size:
                 break
     assert max(ahead) == AHEAD * size
+
+
+def test_a_large_pool_pulls_256_more_than_its_size() -> None:
+    pulled = Pulled(Spec("http://127.0.0.1:9/never-asked", path=f"f{n}") for n in range(5_000))
+    held, reached = gevent.event.Event(), list[Spec]()
+
+    def wait(spec: Spec) -> None:
+        reached.append(spec)
+        held.wait()
+
+    with pooled(1000, hooks={"planned": wait}) as pool:
+        results = pool.imap_unordered(pulled)
+        first = gevent.spawn(next, results)
+        until(lambda: len(reached) == 1000 + AHEAD_MOST, what="all that may be pulled")
+        gevent.sleep(0.05)  # more would come now, if anything came
+        assert pulled.number == 1000 + AHEAD_MOST
+        first.kill()
+        held.set()
 
 
 def test_a_slow_consumer_is_waited_for(mirror: Mirror, spotless: Leftovers) -> None:

@@ -9,6 +9,7 @@ forked child begins with none.
 
 from __future__ import annotations
 
+import os
 import queue
 import re
 import sys
@@ -332,7 +333,7 @@ class Shared:
         return self._hub.dead or self._hub.thread_ident not in sys._current_frames()
 
     def abandon(self) -> None:
-        """Close what rests here, from another thread."""
+        """Close what rests here, from another thread or in a forked child: descriptors, and no more."""
         self._found.clear()
         for conn in self.rest.taken():
             conn.abandon()
@@ -342,6 +343,17 @@ class Shared:
 
 #: The pools of all hubs, as long as those live.
 _everyones: WeakValueDictionary[int, Shared] = WeakValueDictionary()
+
+
+def _forked() -> None:
+    """In a child: what rests is the parent's.  Its copies are closed here, before a garbage collector complains."""
+    for reference in _everyones.valuerefs():
+        found = reference()
+        if found is not None:
+            found.abandon()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def shared() -> Shared:
