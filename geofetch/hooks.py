@@ -58,6 +58,15 @@ class Bound(dict[str, tuple[Hook, ...]]):
                 before = self[fact]
                 self[fact] = (*before, hook) if before else (hook,)
 
+    def received(self) -> None:
+        """The bytes are through: let go of who listened to them.  A pool of 32 has a hundred files that wait for their
+        records, and a garbage collector that looks at all that they hold."""
+        for fact in _OF_BYTES:
+            self[fact] = ()
+        self.offloaded = ()
+
+
+_OF_BYTES = ("headers", "chunk", "received")
 
 #: Where nobody listens.  Never added to.
 NOBODY = Bound()

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from geofetch.cli.downloads import COLLECTED_AT
 from geofetch.records.models import SchemaRow
 
 from .support.certs import Authority
 from .support.mirrors import Mirror, Origins
+from .support.walking import in_subprocess
 from .test_cli import files_in, run, started
 
 BODY = b"what was asked for\n" * 100
@@ -30,6 +32,25 @@ def test_nothing_but_the_file_is_left(mirror: Mirror, tmp_path: Path) -> None:
     assert files_in(tmp_path) == {"a.bin"}
     assert (tmp_path / "a.bin").read_bytes() == BODY
     assert list(Path(os.environ["HOME"]).iterdir()) == []
+
+
+def test_the_command_has_garbage_collected_rarely_and_the_library_leaves_that_alone(
+    mirror: Mirror, tmp_path: Path
+) -> None:
+    said = in_subprocess(
+        """
+        import gc
+        from geofetch.cli import main
+        before = gc.get_threshold()
+        geofetch.fetch(url, to=into + "/fetched", progress=False)
+        print(gc.get_threshold() == before, gc.get_freeze_count())
+        print(main(["get", "-q", "-d", into, url]), gc.get_threshold()[0], gc.get_freeze_count() > 1000)
+        """,
+        url=mirror.serves(BODY, name="got").url,
+        into=str(tmp_path),
+    )
+    assert said.splitlines() == ["True 0", f"0 {COLLECTED_AT} True"]
+    assert files_in(tmp_path) == {"fetched", "got"}
 
 
 def test_several_files_go_into_a_folder_that_is_made(mirror: Mirror, tmp_path: Path) -> None:
