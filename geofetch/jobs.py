@@ -26,13 +26,34 @@ __all__ = ["Crew", "Job", "about"]
 class Job:
     """One spec on its way: ``outcome`` when it has ended, None until then."""
 
-    __slots__ = ("_ended", "_kit", "_progress", "_raises", "_reason", "_tell", "_worker", "outcome", "spec", "walking")
+    __slots__ = (
+        "_among",
+        "_ended",
+        "_kit",
+        "_progress",
+        "_raises",
+        "_reason",
+        "_tell",
+        "_worker",
+        "outcome",
+        "spec",
+        "walking",
+    )
 
     def __init__(
-        self, spec: Spec, kit: Kit, ended: Callable[[Job], None], raises: bool = False, crew: Crew | None = None
+        self,
+        spec: Spec,
+        kit: Kit,
+        ended: Callable[[Job], None],
+        raises: bool = False,
+        crew: Crew | None = None,
+        *,
+        among: set[Job],
     ) -> None:
         self.spec = spec
         self.outcome: Outcome | None = None
+        #: Those that are under way; it is one of them until it has ended.
+        self._among = among
         self._kit = kit
         self._tell = ended
         self._raises = raises
@@ -43,6 +64,7 @@ class Job:
         # Those of a run are waited for by the run, and it has an Event of its own.
         self._ended = Event() if crew is None else None
         self._worker: _Worker | None = (crew or Crew(0)).begin(self)
+        among.add(self)
 
     def get(self, timeout: float | None = None) -> Outcome:
         """The Outcome, waited for; the builtin TimeoutError after ``timeout`` seconds, and the job goes on.
@@ -114,6 +136,7 @@ class Job:
         self.outcome = outcome
         if self._ended is not None:
             self._ended.set()
+        self._among.discard(self)
         self._tell(self)
 
     def __repr__(self) -> str:

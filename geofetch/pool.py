@@ -252,17 +252,11 @@ class Pool:
         return self._job(given, kit, ended, self._raises)
 
     def _job(self, spec: Spec, kit: Kit, ended: Callable[[Job], None], raises: bool, crew: Crew | None = None) -> Job:
-        def left(job: Job) -> None:
-            self._jobs.discard(job)
-            ended(job)
-
         token = _inside.set(_inside.get() | {id(self)})
         try:
-            job = Job(spec, kit, left, raises, crew)
+            return Job(spec, kit, ended, raises, crew, among=self._jobs)
         finally:
             _inside.reset(token)
-        self._jobs.add(job)
-        return job
 
     def walk_here(self, spec: Spec) -> Outcome:
         """One spec in this very greenlet: what :func:`fetch` does."""

@@ -77,16 +77,8 @@ class Recorder:
     # --- as a stage
 
     def bind(self, attempt: Attempt) -> Mapping[str, Callable[..., None]]:
-        def on_stored(location: Any) -> None:
-            kept = attempt.kept
-            if kept is not None and kept.store:
-                self._stored(attempt, kept)
-
-        def on_failed(error: BaseException) -> None:
-            if attempt.source is not None and isinstance(error, SourceError) and error.errno not in OURS:
-                self._failed(attempt, error)
-
-        return {"stored": on_stored, "failed": on_failed}
+        listening = _Listening(self, attempt)
+        return {"stored": listening.on_stored, "failed": listening.on_failed}
 
     def _stored(self, attempt: Attempt, kept: Kept) -> None:
         # A copy: who waits here may be killed, and the attempt be used again, before the thread comes to it.
@@ -237,6 +229,25 @@ class Recorder:
         if self._closed:
             raise RecordError(f"{self._ledger.address}: these records are closed")
         return self._lane.ask(group, item)
+
+
+class _Listening:
+    """What one attempt has to say to the records."""
+
+    __slots__ = ("_attempt", "_recorder")
+
+    def __init__(self, recorder: Recorder, attempt: Attempt) -> None:
+        self._recorder = recorder
+        self._attempt = attempt
+
+    def on_stored(self, location: Any) -> None:
+        kept = self._attempt.kept
+        if kept is not None and kept.store:
+            self._recorder._stored(self._attempt, kept)
+
+    def on_failed(self, error: BaseException) -> None:
+        if self._attempt.source is not None and isinstance(error, SourceError) and error.errno not in OURS:
+            self._recorder._failed(self._attempt, error)
 
 
 def _settled(pending: Pending) -> None:

@@ -333,7 +333,7 @@ class Shared:
         return self._hub.dead or self._hub.thread_ident not in sys._current_frames()
 
     def abandon(self) -> None:
-        """Close what rests here, from another thread or in a forked child: descriptors, and no more."""
+        """Close what rests here, from another thread."""
         self._found.clear()
         for conn in self.rest.taken():
             conn.abandon()
@@ -350,7 +350,8 @@ def _forked() -> None:
     for reference in _everyones.valuerefs():
         found = reference()
         if found is not None:
-            found.abandon()
+            for conn in found.rest.taken():  # and no more: another thread may have held urllib3's locks
+                conn.abandon()
 
 
 os.register_at_fork(after_in_child=_forked)
