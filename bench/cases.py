@@ -96,7 +96,7 @@ CASES = {
             fresh=True,
             serial=False,
             rounds=1,
-            limit_s=60,
+            limit_s=30,
         ),
         Case(
             "failures",
