@@ -41,15 +41,15 @@ def test_the_command_has_garbage_collected_rarely_and_the_library_leaves_that_al
         """
         import gc
         from geofetch.cli import main
-        before = gc.get_threshold()
+        before = gc.get_threshold(), gc.get_freeze_count()  # of some releases a few are frozen from the beginning
         geofetch.fetch(url, to=into + "/fetched", progress=False)
-        print(gc.get_threshold() == before, gc.get_freeze_count())
-        print(main(["get", "-q", "-d", into, url]), gc.get_threshold()[0], gc.get_freeze_count() > 1000)
+        print((gc.get_threshold(), gc.get_freeze_count()) == before)
+        print(main(["get", "-q", "-d", into, url]), gc.get_threshold()[0], gc.get_freeze_count() - before[1] > 1000)
         """,
         url=mirror.serves(BODY, name="got").url,
         into=str(tmp_path),
     )
-    assert said.splitlines() == ["True 0", f"0 {COLLECTED_AT} True"]
+    assert said.splitlines() == ["True", f"0 {COLLECTED_AT} True"]
     assert files_in(tmp_path) == {"fetched", "got"}
 
 
