@@ -115,7 +115,7 @@ def test_a_patch_of_requests_own_class_sees_each_call(
 
 #: Functions that a plain call passes by, and where they are known.
 FUNCTIONS: list[tuple[Any, str]] = [
-    (HTTPAdapter, "send"),
+    *((HTTPAdapter, name) for name in ("send", "request_url", "build_response")),
     *((PreparedRequest, f"prepare{part}") for part in ("_url", "_headers", "_cookies", "_body", "_auth", "_hooks", "")),
     *((sessions, name) for name in ("get_environ_proxies", "get_netrc_auth", "merge_setting", "merge_hooks")),
     *((sessions, name) for name in ("merge_cookies", "extract_cookies_to_jar", "resolve_proxies", "dispatch_hook")),

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import FunctionType
 from typing import Any
 from urllib.parse import urlsplit
 
-from requests import PreparedRequest, Response
+from requests import PreparedRequest, Response, adapters
 from requests.adapters import HTTPAdapter
 from requests.exceptions import InvalidProxyURL, InvalidURL
 from requests.utils import get_encoding_from_headers, prepend_scheme_if_needed, select_proxy
@@ -69,6 +70,11 @@ def _checked(proxy: str) -> str:
     if not host:
         raise InvalidProxyURL("the proxy's URL is none, or has no host")
     return proxy
+
+
+def _is_requests_own(method: Any) -> bool:
+    """Whether nobody has put something else in the place of a method that is passed by here."""
+    return type(method) is FunctionType and method.__globals__ is vars(adapters)
 
 
 class OpenGate:
@@ -145,7 +151,9 @@ class Adapter(HTTPAdapter):
     def request_url(self, request: PreparedRequest, proxies: dict[str, str] | None) -> str:
         """requests' own; where there is no proxy, without taking the URL apart to look for one."""
         url = request.path_url
-        return super().request_url(request, proxies) if proxies or url.startswith("//") else url
+        if proxies or url.startswith("//") or not _is_requests_own(HTTPAdapter.request_url):
+            return super().request_url(request, proxies)
+        return url
 
     def _tls(self, verify: Any, cert: Any, foreign: bool) -> dict[str, Any]:
         trust, own, ca = trust_of(self.profile, verify, cert, foreign)
@@ -166,10 +174,11 @@ class Adapter(HTTPAdapter):
 
     def build_response(self, req: PreparedRequest, resp: Any) -> Response:
         """requests' own; where no cookie is told, without the cookie jar's look for one."""
-        if not isinstance(resp, Raw) or "set-cookie" in resp.headers or "set-cookie2" in resp.headers:
+        plain = isinstance(resp, Raw) and _is_requests_own(HTTPAdapter.build_response)
+        if not plain or "set-cookie" in resp.headers or "set-cookie2" in resp.headers:
             return super().build_response(req, resp)
         response = Response()
-        response.status_code, response.reason = resp.status, resp.reason  # type: ignore[assignment]
+        response.status_code, response.reason = resp.status, resp.reason
         response.headers = merged(resp.headers)
         response.encoding = get_encoding_from_headers(response.headers)
         response.raw, response.url, response.request = resp, req.url, req  # type: ignore[assignment]
