@@ -58,9 +58,11 @@ class Bound(dict[str, tuple[Hook, ...]]):
                 before = self[fact]
                 self[fact] = (*before, hook) if before else (hook,)
 
-    def received(self) -> None:
-        """The bytes are through: let go of who listened to them.  A pool of 32 has a hundred files that wait for their
-        records, and a garbage collector that looks at all that they hold."""
+    def forget_bytes(self) -> None:
+        """The bytes are through: let go of who listened to them.
+
+        A pool of 32 has a hundred files that wait for their records, and the garbage collector looks at what they hold.
+        """
         for fact in _OF_BYTES:
             self[fact] = ()
         self.offloaded = ()

@@ -184,7 +184,7 @@ def _attempted(spec: Spec, source: Source, kit: Kit, progress: Progress) -> tupl
                 with slot:
                     _tell(hooks, "started")
                     _streamed(attempt, kit, hooks, slot)
-                hooks.received()
+                hooks.forget_bytes()
                 _kept(attempt, hooks, progress)
         except FetchError as exc:
             attempt.error = let_go(exc)

@@ -37,9 +37,10 @@ log = logging.getLogger("geofetch")
 # Whatever was in use may rest: with fewer places a pool of 1,000 would close and open its connections in turn.
 use_gate(limits.process, limits.descriptors_for_connections())
 
-#: Specs that may be pulled and not yet committed and handed over, in sizes of the pool; and how many more than its size
-#: at most: more than wait for a commit at two thousand files a second do nothing but hold memory.
-AHEAD, AHEAD_MOST = 4, 256
+#: Specs that may be pulled and not yet committed and handed over, in sizes of the pool.
+AHEAD = 4
+#: How many more than the pool's size they are at most: of those that wait for a commit, more only hold memory.
+AHEAD_MOST = 256
 
 OnError: TypeAlias = Literal["collect", "raise"]
 
