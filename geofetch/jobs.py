@@ -170,6 +170,13 @@ class Crew:
             self.idle.pop().take(None)
 
 
+class _Greenlet(gevent.Greenlet):  # type: ignore[misc]  # gevent's classes are compiled, and tell no types
+    """One that does not note who spawned it: seven objects, the same for each of a pool, for gevent's run info."""
+
+    __slots__ = ()
+    spawning_stack_limit = 0
+
+
 class _Worker:
     """One greenlet, and the job that it is at."""
 
@@ -179,7 +186,7 @@ class _Worker:
         self._crew = crew
         self._job: Job | None = job
         self.loop = gevent.get_hub().loop
-        self.greenlet: Any = gevent.Greenlet(self._work)
+        self.greenlet: Any = _Greenlet(self._work)
         # gevent copies no context by itself: with it, a hook that maps over its own pool borrows its download's slot.
         self.greenlet.gr_context = copy_context()
         self.greenlet.rawlink(self._left)
