@@ -10,20 +10,32 @@
     failed(error)          attempt   observed, may answer    this try is over; who mended the cause says AGAIN or NEXT
     finished(outcome)      spec      observed, exactly once  nothing more will happen to this spec
 
-In: nothing.  Out: values that every room reads.  Never: behaviour, I/O.
+In: nothing.  Out: values that every room reads; Listener, what a stage of ours hears them with.  Never: I/O.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 from .errors import FetchError
 from .spec import Digest, Source, Spec
 
-__all__ = ["ATTEMPT_FACTS", "FACTS", "SPEC_FACTS", "Attempt", "Found", "Head", "Kept", "Outcome", "Recall", "Verdict"]
+__all__ = [
+    "ATTEMPT_FACTS",
+    "FACTS",
+    "SPEC_FACTS",
+    "Attempt",
+    "Found",
+    "Head",
+    "Kept",
+    "Listener",
+    "Outcome",
+    "Recall",
+    "Verdict",
+]
 
 SPEC_FACTS = ("planned", "finished")
 ATTEMPT_FACTS = ("started", "headers", "chunk", "received", "accepted", "stored", "failed")
@@ -31,6 +43,35 @@ FACTS = ("planned", *ATTEMPT_FACTS, "finished")
 
 State: TypeAlias = Literal["stored", "adopted", "failed", "cancelled"]
 Proof: TypeAlias = Literal["digest", "size", "framing", "nothing"]
+
+
+class Listener(Mapping[str, Callable[..., Any]]):
+    """The hooks of one attempt or spec as methods: ``on_`` and the fact.  What they remember are its attributes.
+
+    It is the mapping that a stage's ``bind`` gives.  The door needs no more than its class until a fact is told; a
+    mapping of closures is a dozen objects a file, and the garbage collector looks at each of them.
+    """
+
+    __slots__ = ()
+    facts: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        unknown = [name for name in vars(cls) if name.startswith("on_") and name[3:] not in FACTS]
+        if unknown:
+            raise TypeError(f"{cls.__name__} has {', '.join(unknown)}; there are on_{', on_'.join(FACTS)}")
+        cls.facts = tuple(fact for fact in FACTS if hasattr(cls, f"on_{fact}"))
+
+    def __getitem__(self, fact: str) -> Callable[..., Any]:
+        if fact not in self.facts:
+            raise KeyError(fact)
+        found: Callable[..., Any] = getattr(self, f"on_{fact}")
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.facts)
+
+    def __len__(self) -> int:
+        return len(self.facts)
 
 
 class Verdict(Enum):

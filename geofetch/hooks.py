@@ -6,14 +6,15 @@ stages.  Never: what the facts mean, or their order in time; pipeline.py tells t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter, itemgetter
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from .errors import SpecError
-from .events import ATTEMPT_FACTS, FACTS, SPEC_FACTS, Attempt
+from .events import ATTEMPT_FACTS, FACTS, Attempt, Listener
 from .spec import Spec
 
-__all__ = ["NOBODY", "Bound", "Plain", "Stage", "bound", "checked", "plain", "watched"]
+__all__ = ["NOBODY", "Bound", "Door", "Plain", "Stage", "checked", "plain"]
 
 Hook: TypeAlias = Callable[..., Any]
 Hooks: TypeAlias = Mapping[str, Hook]
@@ -23,78 +24,127 @@ Hooks: TypeAlias = Mapping[str, Hook]
 class Stage(Protocol):
     """Something that takes part in downloads.
 
-    ``bind(attempt)`` gives the hooks of one attempt, by fact; whatever they remember lives in their closure, so that
-    nothing is left over from a failed try and nothing is shared by two downloads.  Two more members are optional:
+    ``bind(attempt)`` gives the hooks of one attempt, by fact, or None; whatever they remember lives in their closure,
+    or in the Listener that they are methods of, so that nothing is left over from a failed try and nothing is shared by
+    two downloads.  Three more members are optional:
 
     ``watch(spec)`` gives the hooks ``planned`` and ``finished`` of one spec.
     ``have(spec)`` gives a Found if the file is there already and right: asked before any source is.
     ``offload = True`` lets the chunk hooks of a large file run on a native thread, in order.
     """
 
-    def bind(self, attempt: Attempt) -> Hooks:
-        """The hooks of one attempt, by fact."""
+    def bind(self, attempt: Attempt) -> Hooks | None:
+        """The hooks of one attempt, by fact; None where there are none."""
 
 
-_OF_AN_ATTEMPT, _OF_A_SPEC = dict.fromkeys(ATTEMPT_FACTS), dict.fromkeys(SPEC_FACTS)
-_NONE: dict[str, tuple[Hook, ...]] = dict.fromkeys(FACTS, ())
+class Bound:
+    """The hooks of one attempt: those of a fact by its name, in the order of the stages.
 
+    They are looked for when they are told something, and kept by nobody.  ``offloaded`` are the chunk hooks that may
+    leave the hub; they are not among those of ``chunk``.
+    """
 
-class Bound(dict[str, tuple[Hook, ...]]):
-    """The hooks of one attempt, one tuple a fact; ``offloaded`` are the chunk hooks that may leave the hub."""
+    __slots__ = ("_listeners", "_plan")
 
-    __slots__ = ("offloaded",)
+    def __init__(self, listeners: list[Any], plan: _Plan) -> None:
+        self._listeners = listeners
+        self._plan = plan
 
-    def __init__(self) -> None:
-        super().__init__(_NONE)
-        self.offloaded: tuple[Hook, ...] = ()
+    def __getitem__(self, fact: str) -> Sequence[Hook]:
+        told = self._plan.by_fact.get(fact)
+        if told is None:
+            return ()
+        listeners = self._listeners
+        return [hook_of(listeners[at]) for at, hook_of in told]
 
-    def _add(self, hooks: Hooks, known: Iterable[str], stage: Any, offload: bool = False) -> None:
-        for fact, hook in hooks.items():
-            if fact not in known:
-                raise SpecError(f"{stage!r} listens to {fact!r}; there are {', '.join(known)}")
-            if offload and fact == "chunk":
-                self.offloaded += (hook,)
-            else:
-                before = self[fact]
-                self[fact] = (*before, hook) if before else (hook,)
+    @property
+    def offloaded(self) -> Sequence[Hook]:
+        return self[_OFFLOADED]
 
     def forget_bytes(self) -> None:
-        """The bytes are through: let go of who listened to them.
-
-        A pool of 32 has a hundred files that wait for their records, and the garbage collector looks at what they hold.
-        """
-        for fact in _OF_BYTES:
-            self[fact] = ()
-        self.offloaded = ()
+        """The bytes are through: let go of those who listened to nothing else.  A pool of 32 has a hundred files that
+        wait for their records, and a garbage collector that looks at all that they hold."""
+        for at in self._plan.of_bytes:
+            self._listeners[at] = None
 
 
-_OF_BYTES = ("headers", "chunk", "received")
-
-#: Where nobody listens.  Never added to.
-NOBODY = Bound()
-
-
-def bound(stages: Iterable[Any], attempt: Attempt) -> Bound:
-    """Every stage bound to one attempt."""
-    hooks = Bound()
-    for stage in stages:
-        offered = stage.bind(attempt)
-        if offered:
-            hooks._add(offered, _OF_AN_ATTEMPT, stage, getattr(stage, "offload", False))
-    return hooks
+#: Where the plan has the chunk hooks that may leave the hub; no fact is called so.
+_OFFLOADED = "chunk, offloaded"
+_BYTES = frozenset({"headers", "chunk", "received", _OFFLOADED})
 
 
-def watched(stages: Sequence[Any], spec: Spec) -> Bound:
-    """Every stage that watches specs, bound to one."""
-    if not stages:
-        return NOBODY
-    hooks = Bound()
-    for stage in stages:
-        watch = getattr(stage, "watch", None)
-        offered = watch(spec) if watch is not None else None
-        if offered:
-            hooks._add(offered, _OF_A_SPEC, stage)
-    return hooks
+class _Plan:
+    """Which of the listeners that stages gave listens to what: worked out once for all of the same kinds."""
+
+    __slots__ = ("by_fact", "of_bytes")
+
+    def __init__(self, each: Iterable[Iterable[tuple[str, Callable[[Any], Hook]]]]) -> None:
+        by_fact: dict[str, list[tuple[int, Callable[[Any], Hook]]]] = {}
+        later: set[int] = set()
+        count = 0
+        for at, told in enumerate(each):
+            count = at + 1
+            for fact, hook_of in told:
+                by_fact.setdefault(fact, []).append((at, hook_of))
+                if fact not in _BYTES:
+                    later.add(at)
+        self.by_fact = {fact: tuple(told) for fact, told in by_fact.items()}
+        #: Those who listen to the bytes alone.
+        self.of_bytes = tuple(at for at in range(count) if at not in later)
+
+
+#: Where nobody listens.
+NOBODY = Bound([], _Plan(()))
+
+
+#: Plans that one door remembers.
+PLANS = 64
+
+
+class Door:
+    """Stages, and what they have to say to each attempt (``bind``), or to each spec (``watch``)."""
+
+    def __init__(self, stages: Iterable[Any], asked: str = "bind", known: Sequence[str] = ATTEMPT_FACTS) -> None:
+        found = [(stage, getattr(stage, asked, None)) for stage in stages]
+        self._asked = asked
+        self._known = known
+        self._stages = [stage for stage, ask in found if ask is not None]
+        self._each = [ask for _, ask in found if ask is not None]
+        self._plans: dict[tuple[Any, ...], _Plan] = {}
+
+    def bound(self, what: Attempt | Spec) -> Bound:
+        """Every stage bound to one attempt, or to one spec."""
+        if not self._each:
+            return NOBODY
+        listeners = [ask(what) for ask in self._each]
+        kinds = tuple(map(type, listeners))
+        plan = self._plans.get(kinds)
+        return Bound(listeners, self._planned(kinds, listeners) if plan is None else plan)
+
+    def _planned(self, kinds: tuple[type, ...], listeners: list[Any]) -> _Plan:
+        # The class of a Listener says what it listens to; another mapping's keys do, those that it has now.
+        for at, one in enumerate(listeners):
+            if isinstance(one, Mapping) and not isinstance(one, Listener):
+                listeners[at] = dict(one)
+        known = tuple(tuple(one) if type(one) is dict else kind for one, kind in zip(listeners, kinds, strict=True))
+        plan = self._plans.get(known)
+        if plan is None:
+            if len(self._plans) >= PLANS:
+                self._plans.clear()
+            plan = self._plans[known] = _Plan(map(self._told, self._stages, listeners))
+        return plan
+
+    def _told(self, stage: Any, listener: Any) -> Iterator[tuple[str, Callable[[Any], Hook]]]:
+        if not isinstance(listener, Mapping):
+            if listener is None:
+                return
+            raise SpecError(f"{self._asked}() of {stage!r} gives a mapping of hooks, not {type(listener).__name__}")
+        hook_of = (lambda fact: attrgetter(f"on_{fact}")) if isinstance(listener, Listener) else itemgetter
+        for fact in listener:
+            if fact not in self._known:
+                raise SpecError(f"{stage!r} listens to {fact!r}; there are {', '.join(self._known)}")
+            aside = fact == "chunk" and self._asked == "bind" and getattr(stage, "offload", False)
+            yield _OFFLOADED if aside else fact, hook_of(fact)
 
 
 class Plain:

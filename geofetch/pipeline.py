@@ -9,7 +9,7 @@ themselves: they listen at the door (hooks.py) like everybody else, and this fil
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
@@ -19,8 +19,8 @@ from typing import Any, Protocol
 from . import kills, limits, plan
 from .ending import as_error, final, let_go, outcome_of, told_already
 from .errors import Cancelled, DeadlineExceeded, FetchError, SourceError
-from .events import Attempt, Found, Outcome, Verdict
-from .hooks import NOBODY, Bound, bound, watched
+from .events import SPEC_FACTS, Attempt, Found, Outcome, Verdict
+from .hooks import NOBODY, Bound, Door
 from .hubs import process
 from .lane import Lane
 from .session import Session
@@ -55,13 +55,14 @@ class Kit:
     decode: bool = False
     dice: plan.Dice = field(default_factory=Random)
     lane_from: int | None = LANE_FROM
-    #: Those of the stages that watch specs, and who can say that a file is there already.
-    watchers: tuple[Any, ...] = field(init=False)
+    #: What the stages have to say to an attempt, and to a spec; and who can say that a file is there already.
+    attempts: Door = field(init=False)
+    specs: Door = field(init=False)
     havers: tuple[Callable[[Spec], Found | None], ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        watchers = tuple(stage for stage in self.stages if getattr(stage, "watch", None) is not None)
-        object.__setattr__(self, "watchers", watchers)
+        object.__setattr__(self, "attempts", Door(self.stages))
+        object.__setattr__(self, "specs", Door(self.stages, "watch", SPEC_FACTS))
         havers = (getattr(stage, "have", None) for stage in self.stages)
         object.__setattr__(self, "havers", tuple(have for have in havers if have is not None))
 
@@ -95,7 +96,7 @@ def walk(spec: Spec, kit: Kit, progress: Progress | None = None) -> Outcome:
         late = DeadlineExceeded(f"not done within {kit.deadline_s} s", spec=spec)
     try:
         with kills.deadline(kit.deadline_s, late):
-            observers = _taking_part(watched, kit.watchers, spec)
+            observers = _taking_part(kit.specs, spec)
             _tell(observers, "planned")
             turn()
             ended = _adopted(spec, kit, progress) or _fetched(spec, kit, progress)
@@ -119,7 +120,7 @@ def never_walked(spec: Spec, kit: Kit, error: FetchError, progress: Progress | N
     progress = progress or Progress()
     observers = NOBODY
     try:
-        observers = _taking_part(watched, kit.watchers, spec)
+        observers = _taking_part(kit.specs, spec)
     except FetchError:
         log.exception("a stage could not watch %s, which was never started", spec.source.shown)
     passing_on = _tell_all(observers["planned"], [])
@@ -143,7 +144,7 @@ def _adopted(spec: Spec, kit: Kit, progress: Progress) -> Attempt | None:
         attempt.size, attempt.verified = found.size, found.verified
         attempt.digests.update(found.digests)
         attempt.location, attempt.kept = found.location, found.kept
-        with _told_of(attempt, _taking_part(bound, kit.stages, attempt)) as hooks:
+        with _told_of(attempt, _taking_part(kit.attempts, attempt)) as hooks:
             _tell(hooks, "started")
             _kept(attempt, hooks, progress)
         return attempt
@@ -178,7 +179,7 @@ def _attempted(spec: Spec, source: Source, kit: Kit, progress: Progress) -> tupl
         if progress.process != process():
             raise Cancelled("this process was forked off meanwhile; the download goes on in its parent")
         attempt = _begun(spec, source, progress)
-        watch = _told_of(attempt, _taking_part(bound, kit.stages, attempt))
+        watch = _told_of(attempt, _taking_part(kit.attempts, attempt))
         try:
             with watch as hooks:
                 with slot:
@@ -279,10 +280,10 @@ def _begun(spec: Spec, source: Source | None, progress: Progress) -> Attempt:
     return attempt
 
 
-def _taking_part(bind: Callable[..., Bound], stages: tuple[Any, ...], what: Attempt | Spec) -> Bound:
+def _taking_part(door: Door, what: Attempt | Spec) -> Bound:
     """Every stage bound; one that cannot be refuses the download like any hook."""
     try:
-        return bind(stages, what)
+        return door.bound(what)
     except FetchError:
         raise
     except Exception as exc:
@@ -349,7 +350,7 @@ def _tell(hooks: Bound, fact: str, *told: Any) -> None:
         _observed(hook, *told)
 
 
-def _tell_all(hooks: tuple[Callable[..., Any], ...], answers: list[Any], *told: Any) -> BaseException | None:
+def _tell_all(hooks: Sequence[Callable[..., Any]], answers: list[Any], *told: Any) -> BaseException | None:
     """Tell every observer of what cannot be undone, even if a kill strikes in one; the kill, for whom it concerns."""
     killed: BaseException | None = None
     for hook in hooks:

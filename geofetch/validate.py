@@ -9,11 +9,11 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .errors import DigestMismatch, SizeMismatch, SpecError, TooLarge, Undecodable
-from .events import Attempt, Head
+from .events import Attempt, Head, Listener
 from .spec import Digest, algorithm, hasher
 
 __all__ = ["Digests", "Size", "announced"]
@@ -22,14 +22,12 @@ __all__ = ["Digests", "Size", "announced"]
 class Size:
     """The number of bytes: announced, on the way and in the end, held against ``spec.size``."""
 
-    def bind(self, attempt: Attempt) -> Mapping[str, Callable[..., None]]:
-        if attempt.source is None or attempt.spec.size is None:
-            return {}
-        counted = _Counted(attempt, attempt.spec.size)
-        return {"headers": counted.on_headers, "chunk": counted.on_chunk, "received": counted.on_received}
+    def bind(self, attempt: Attempt) -> Listener | None:
+        wanted = attempt.spec.size
+        return None if attempt.source is None or wanted is None else _Counted(attempt, wanted)
 
 
-class _Counted:
+class _Counted(Listener):
     """The bytes of one attempt."""
 
     __slots__ = ("_attempt", "_seen", "_want")
@@ -66,14 +64,11 @@ class Digests:
     def __init__(self, always: Iterable[str] = ()) -> None:
         self._always = tuple(algorithm(named) for named in always)
 
-    def bind(self, attempt: Attempt) -> Mapping[str, Callable[..., None]]:
-        if attempt.source is None:
-            return {}
-        hashed = _Hashed(attempt, self._always)
-        return {"headers": hashed.on_headers, "chunk": hashed.on_chunk, "received": hashed.on_received}
+    def bind(self, attempt: Attempt) -> Listener | None:
+        return None if attempt.source is None else _Hashed(attempt, self._always)
 
 
-class _Hashed:
+class _Hashed(Listener):
     """The digests of one attempt, on their way."""
 
     __slots__ = ("_attempt", "_running", "_told", "_wanted")

@@ -21,8 +21,8 @@ import pytest
 from gevent.event import Event
 
 from geofetch.errors import Cancelled, SpecError, Truncated
-from geofetch.events import Attempt, Head, Outcome
-from geofetch.hooks import Bound, bound, watched
+from geofetch.events import SPEC_FACTS, Attempt, Head, Outcome
+from geofetch.hooks import NOBODY, Bound, Door
 from geofetch.report import Bars, JsonLines, Log, Plain, Report, Tally, automatic
 from geofetch.report.tally import bytes_text, printable, time_text
 from geofetch.spec import Spec
@@ -60,9 +60,9 @@ class Download:
     def __init__(self, report: Report, path: str = "a.rpm", size: int | None = None, spec: Spec | None = None) -> None:
         self.report = report
         self.spec = spec or Spec("https://user:hunter2@h.example/x?token=hunter2", path=path, size=size)
-        self.hooks = watched([report], self.spec)
+        self.hooks = Door([report], "watch", SPEC_FACTS).bound(self.spec)
         self.attempts: list[Attempt] = []
-        self.tried = Bound()
+        self.tried = NOBODY
         self.tell(self.hooks, "planned")
 
     @staticmethod
@@ -72,7 +72,7 @@ class Download:
 
     def start(self, length: int | None = None, encoding: str = "") -> Download:
         self.attempts.append(Attempt(self.spec, self.spec.source, len(self.attempts) + 1))
-        self.tried = bound([self.report], self.attempts[-1])
+        self.tried = Door([self.report]).bound(self.attempts[-1])
         self.tell(self.tried, "started")
         self.tell(self.tried, "headers", Head(200, {}, length, True, encoding, self.spec.source.shown))
         return self
@@ -92,7 +92,7 @@ class Download:
         return self.end("stored", size=size)
 
     def adopt(self, size: int) -> Outcome:
-        tried = bound([self.report], Attempt(self.spec, None))
+        tried = Door([self.report]).bound(Attempt(self.spec, None))
         for fact in ("started", "accepted"):
             self.tell(tried, fact)
         self.tell(tried, "stored", f"/srv/{self.spec.path}")

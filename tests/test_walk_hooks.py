@@ -22,7 +22,8 @@ from geofetch.errors import (
     Truncated,
     Unauthorized,
 )
-from geofetch.events import Attempt, Outcome, Verdict
+from geofetch.events import Attempt, Listener, Outcome, Verdict
+from geofetch.hooks import Door
 from geofetch.spec import Source, Spec
 from geofetch.store import MemoryStore
 from tests.origin.content import made
@@ -465,3 +466,110 @@ def test_an_outcome_says_how_it_ended(mirror: Mirror, tmp_path: Path) -> None:
     assert outcome.raise_for_error() is outcome
     assert outcome.elapsed_s > 0
     assert 0 < outcome.attempts[0].elapsed_s <= outcome.elapsed_s
+
+
+# ------------------------------------------------------------------------------------------------- what a stage binds
+
+
+class Counted(Listener):
+    """The bytes of one attempt, told to its stage."""
+
+    def __init__(self, counting: Counting, attempt: Attempt) -> None:
+        self.counting, self.attempt, self.count = counting, attempt, 0
+
+    def on_chunk(self, view: memoryview) -> None:
+        self.count += len(view)
+
+    def on_received(self) -> None:
+        self.counting.told.append((self.attempt.source, "received", self.count))
+
+    def on_failed(self, error: FetchError) -> None:
+        self.counting.told.append((self.attempt.source, type(error).__name__, self.count))
+
+
+class Counting:
+    def __init__(self, offload: bool = False) -> None:
+        self.offload = offload
+        self.told: list[Any] = []
+
+    def bind(self, attempt: Attempt) -> Listener:
+        return Counted(self, attempt)
+
+
+@pytest.mark.parametrize("offload", [False, True])
+def test_hooks_may_be_the_methods_of_a_listener_of_its_own_for_each_attempt(mirror: Mirror, offload: bool) -> None:
+    cut, good = mirror.serves(BODY, cut=10), mirror.serves(BODY)
+    counting = Counting(offload)
+    with pooled(stages=[counting], retries=0) as pool:
+        (outcome,) = pool.map([Spec(sources=[Source(cut.url, 0), Source(good.url, 1)])])
+    assert outcome.state == "stored"
+    assert counting.told == [(cut, "Truncated", 10), (good, "received", len(BODY))]
+
+
+def test_a_listener_with_a_method_for_no_fact_is_refused_where_it_is_written() -> None:
+    with pytest.raises(TypeError, match=r"Misspelt has on_chunks; there are on_planned, .*on_chunk, "):
+        type("Misspelt", (Listener,), {"on_chunks": lambda self, view: None, "on_chunk": lambda self, view: None})
+
+
+class Binding:
+    """Gives whatever it was given."""
+
+    def __init__(self, offered: Any) -> None:
+        self.offered = offered
+
+    def bind(self, attempt: Attempt) -> Any:
+        return self.offered
+
+
+ATTEMPT = Attempt(Spec("http://h.example/a"), None)
+
+
+@pytest.mark.parametrize("nothing", [None, {}])
+def test_a_stage_may_bind_nothing(nothing: Any) -> None:
+    told: list[str] = []
+    bound = Door([Binding(nothing), Binding({"started": lambda: told.append("started")})]).bound(ATTEMPT)
+    for hook in bound["started"]:
+        hook()
+    assert (told, [*bound["chunk"]]) == (["started"], [])
+
+
+@pytest.mark.parametrize("junk", [7, ["started"], print])
+def test_a_stage_that_binds_no_mapping_is_named(junk: Any) -> None:
+    with pytest.raises(
+        SpecError, match=r"bind\(\) of <.*Binding .* gives a mapping of hooks, not " + type(junk).__name__
+    ):
+        Door([Binding(junk)]).bound(ATTEMPT)
+
+
+def test_a_fact_that_there_is_not_is_named_each_time() -> None:
+    door = Door([Binding({"chunks": print})])
+    for _ in range(2):
+        with pytest.raises(SpecError, match="listens to 'chunks'; there are started, "):
+            door.bound(ATTEMPT)
+    with pytest.raises(SpecError, match="listens to 'planned'"):
+        Door([Binding({"planned": print})]).bound(ATTEMPT)
+
+
+def test_what_a_stage_does_to_its_mapping_later_concerns_the_next_attempt_alone() -> None:
+    told: list[str] = []
+    mapping = {"started": lambda: told.append("before"), "received": lambda: told.append("received")}
+    door = Door([Binding(mapping)])
+    first = door.bound(ATTEMPT)
+    del mapping["received"]
+    mapping["started"] = lambda: told.append("after")
+    second = door.bound(ATTEMPT)
+    for fact in ("started", "received"):
+        for bound in (first, second):
+            for hook in bound[fact]:
+                hook()
+    assert told == ["before", "after", "received"]
+
+
+def test_a_stage_that_binds_another_set_of_facts_every_time_is_not_remembered_for_ever() -> None:
+    binding = Binding(None)
+    door = Door([binding, binding, binding])
+    facts = [*geofetch.events.ATTEMPT_FACTS]
+    for number in range(3 * 2 ** len(facts)):
+        binding.offered = {fact: print for at, fact in enumerate(facts) if number >> at & 1}
+        assert all(len(door.bound(ATTEMPT)[fact]) == 3 for fact in binding.offered)
+    assert len(door._plans) <= 64

@@ -19,7 +19,7 @@ from typing import Any
 from peewee import Database
 
 from ..errors import RecordError, SourceError, SpecError
-from ..events import Attempt, Kept
+from ..events import Attempt, Kept, Listener
 from ..kills import INTERRUPTS, hold
 from ..spec import Digest
 from . import reader
@@ -76,9 +76,8 @@ class Recorder:
 
     # --- as a stage
 
-    def bind(self, attempt: Attempt) -> Mapping[str, Callable[..., None]]:
-        listening = _Listening(self, attempt)
-        return {"stored": listening.on_stored, "failed": listening.on_failed}
+    def bind(self, attempt: Attempt) -> Listener:
+        return _Listening(self, attempt)
 
     def _stored(self, attempt: Attempt, kept: Kept) -> None:
         # A copy: who waits here may be killed, and the attempt be used again, before the thread comes to it.
@@ -231,7 +230,7 @@ class Recorder:
         return self._lane.ask(group, item)
 
 
-class _Listening:
+class _Listening(Listener):
     """What one attempt has to say to the records."""
 
     __slots__ = ("_attempt", "_recorder")

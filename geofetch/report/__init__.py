@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -24,7 +24,7 @@ import gevent
 from gevent.event import Event
 
 from ..errors import SpecError
-from ..events import Attempt, Head, Outcome
+from ..events import Attempt, Head, Listener, Outcome
 from ..spec import Spec
 from .counts import EARLY_S, EVERY_S, Item, Pace, Sum
 from .sinks import Bars, JsonLines, Log, Plain, Sink, automatic
@@ -78,52 +78,13 @@ class Report:
         self._sum.told_items = items
         self._sum.told_bytes = size_bytes
 
-    def watch(self, spec: Spec) -> Mapping[str, Any]:
+    def watch(self, spec: Spec) -> Listener:
         """The hooks of one spec."""
-        item = Item(spec)
+        return _Watched(self, Item(spec))
 
-        def on_planned() -> None:
-            self._sum.plan(item)
-            self._wake()
-
-        def on_finished(outcome: Outcome) -> None:
-            self._sum.end(item, outcome)
-
-        return {"planned": on_planned, "finished": on_finished}
-
-    def bind(self, attempt: Attempt) -> Mapping[str, Any]:
+    def bind(self, attempt: Attempt) -> Listener | None:
         """The hooks of one attempt; an adoption fetches nothing."""
-        if attempt.source is None:
-            return {}
-        total = self._sum
-        got = 0
-        settled = False
-
-        def on_started() -> None:
-            total.start(attempt, lambda: got)
-
-        def on_headers(head: Head) -> None:
-            total.announce(attempt.spec, None if head.encoding else head.length)
-
-        def on_chunk(view: memoryview) -> None:
-            nonlocal got
-            got += len(view)
-
-        def on_stored(location: Any) -> None:
-            nonlocal settled
-            settled = True
-            total.settle(attempt, got)
-
-        def on_failed(error: BaseException) -> None:
-            total.waste(attempt, got, settled)
-
-        return {
-            "started": on_started,
-            "headers": on_headers,
-            "chunk": on_chunk,
-            "stored": on_stored,
-            "failed": on_failed,
-        }
+        return None if attempt.source is None else _Counted(self._sum, attempt)
 
     def tally(self) -> Tally:
         """How things stand; after ``close()``, how they ended."""
@@ -203,3 +164,48 @@ class Report:
 
     def __repr__(self) -> str:
         return f"Report({self.tally().summary()})"
+
+
+class _Watched(Listener):
+    """One spec, from its beginning to its end."""
+
+    __slots__ = ("_item", "_report")
+
+    def __init__(self, report: Report, item: Item) -> None:
+        self._report = report
+        self._item = item
+
+    def on_planned(self) -> None:
+        self._report._sum.plan(self._item)
+        self._report._wake()
+
+    def on_finished(self, outcome: Outcome) -> None:
+        self._report._sum.end(self._item, outcome)
+
+
+class _Counted(Listener):
+    """The bytes of one attempt."""
+
+    __slots__ = ("_attempt", "_settled", "_total", "got")
+
+    def __init__(self, total: Sum, attempt: Attempt) -> None:
+        self._total = total
+        self._attempt = attempt
+        self._settled = False
+        self.got = 0
+
+    def on_started(self) -> None:
+        self._total.start(self._attempt, lambda: self.got)
+
+    def on_headers(self, head: Head) -> None:
+        self._total.announce(self._attempt.spec, None if head.encoding else head.length)
+
+    def on_chunk(self, view: memoryview) -> None:
+        self.got += len(view)
+
+    def on_stored(self, location: Any) -> None:
+        self._settled = True
+        self._total.settle(self._attempt, self.got)
+
+    def on_failed(self, error: BaseException) -> None:
+        self._total.waste(self._attempt, self.got, self._settled)

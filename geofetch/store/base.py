@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 from ..digest import Digest
-from ..events import Attempt, Found, Head, Kept, Recall
+from ..events import Attempt, Found, Head, Kept, Listener, Recall
 from ..spec import Spec
 
 __all__ = ["Part", "Store", "StoreStage"]
@@ -100,22 +100,15 @@ class StoreStage:
         self._store.ready()
         return self._store.have(spec, self._recall, self._reread)
 
-    def bind(self, attempt: Attempt) -> Mapping[str, Any]:
-        if attempt.source is None:  # an adoption: the file has its name already
-            return {}
-        kept = _Kept(self._store, attempt)
-        return {
-            "headers": kept.on_headers,
-            "chunk": kept.on_chunk,
-            "accepted": kept.on_accepted,
-            "failed": kept.on_failed,
-        }
+    def bind(self, attempt: Attempt) -> Listener | None:
+        # An adoption: the file has its name already.
+        return None if attempt.source is None else _Kept(self._store, attempt)
 
     def __repr__(self) -> str:
         return f"storing in {self._store!r}"
 
 
-class _Kept:
+class _Kept(Listener):
     """The part of one attempt."""
 
     __slots__ = ("_attempt", "_part", "_store")
