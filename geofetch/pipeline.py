@@ -215,6 +215,7 @@ def _passed_on(body: Body, hooks: Bound, kit: Kit) -> int:
     """Every chunk to everybody who takes part, until they are through with it; how many bytes it were."""
     lane = body.landing = _lane(hooks, kit, body.head.length)
     inline = hooks["chunk"] if lane is not None else (*hooks["chunk"], *hooks.offloaded)
+    body.unseen = lane is not None and not inline
     size = 0
     try:
         for chunk in body:
@@ -233,9 +234,10 @@ def _passed_on(body: Body, hooks: Bound, kit: Kit) -> int:
             elif kit.lane_from is not None and size >= kit.lane_from and hooks.offloaded:
                 # It told no length and grows: what was hashed and written so far stays, the rest goes elsewhere.
                 lane, inline = Lane(hooks.offloaded), hooks["chunk"]
-                body.landing = lane
+                body.landing, body.unseen = lane, not inline
         if lane is not None:
             _refusing(lane.finish)
+            size += lane.drained
     except SourceError:
         # What came before it is right for all we know.
         if lane is not None:

@@ -44,7 +44,7 @@ from .names import checked_url, origin, shown
 from .session import OWN_REDIRECTS, Session
 from .spec import Source
 from .translate import printable, translated
-from .transport import BadFraming, Exchange, Framing, Room, framing
+from .transport import BadFraming, Exchange, Framing, Room, Tap, framing
 from .within import within
 
 log = logging.getLogger("geofetch")
@@ -58,6 +58,8 @@ ERROR_BODY = 64 * 1024
 
 #: Seconds after which a body that keeps coming lets the others go on.
 TURN_S = 0.01
+#: Bytes there at once of a body that comes faster than we take it: a native thread may receive the next ones itself.
+POURING = 256 * 1024
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 #: What may be the file: RFC 9110, 15.3.1 and 15.3.4 (a proxy's copy).  A 206 was not asked for, a 204 has nothing.
@@ -208,6 +210,12 @@ class Landing(Room, Protocol):
     def received(self, count: int) -> memoryview:
         """The bytes that came into ``space()``, as a chunk."""
 
+    def drain(self, tap: Tap) -> bool:
+        """Have the next bytes received where they are worked on, for as long as they are there at once.
+
+        Whether more of them are there: it gave others their turn.  No chunk is made of them.
+        """
+
 
 class Body:
     """An answer that could be the file: its ``head``, then its chunks, once."""
@@ -234,8 +242,10 @@ class Body:
         self._length = found.length
         #: Where the next chunks are received, if they come as they are; else each is bytes of its own.
         self.landing: Landing | None = None
-        #: Bytes that came over the wire so far.
-        self.received = 0
+        #: Whether ``landing`` may receive by itself: nobody here wants to see the chunks.
+        self.unseen = False
+        self._came = 0
+        self._tap: Tap | None = None
         self.head = Head(
             status=response.status_code,
             headers=response.headers,
@@ -245,10 +255,15 @@ class Body:
             url=shown(response.url),
         )
 
+    @property
+    def received(self) -> int:
+        """Bytes that came over the wire so far."""
+        return self._came + (self._tap.count if self._tap is not None else 0)
+
     def __iter__(self) -> Iterator[bytes | memoryview]:
         whole = self._express.whole() if self._express is not None and self._decoder is None else None
         if whole is not None:
-            self.received = len(whole)
+            self._came = len(whole)
             return iter((whole,))
         return self._pieces()
 
@@ -266,8 +281,11 @@ class Body:
         since = yielded = monotonic()
         before = 0
         while chunk := self._arrived():
-            self.received += len(chunk)
+            self._came += len(chunk)
             yield chunk
+            pours = self.unseen and len(chunk) >= POURING
+            while pours:
+                pours = self._drained()
             if self.received == self._length:
                 return
             now = monotonic()
@@ -293,6 +311,19 @@ class Body:
         with within(self._longest_s, self._silent):
             # read1 gives what has arrived; iter_content would throw away a chunk's beginning when the peer dies.
             return self._next()
+
+    def _drained(self) -> bool:
+        """Have it received where it lands, for as long as it pours; whether it still does."""
+        exchange, landing = self._express, self.landing
+        tap = exchange.tap() if exchange is not None else None
+        if exchange is None or landing is None or tap is None:
+            return False
+        self._tap = tap
+        pours = landing.drain(tap)
+        # Not where a kill struck: the thread may be at the socket still, and the connection is of no more use.
+        exchange.tapped(tap)
+        self._came, self._tap = self.received, None
+        return pours
 
     def _next(self) -> bytes | memoryview:
         if self.landing is None or self._fill is None or self._decoder is not None:

@@ -22,6 +22,8 @@ __all__ = ["Digests", "Size", "announced"]
 class Size:
     """The number of bytes: announced, on the way and in the end, held against ``spec.size``."""
 
+    offload = True
+
     def bind(self, attempt: Attempt) -> Listener | None:
         wanted = attempt.spec.size
         return None if attempt.source is None or wanted is None else _Counted(attempt, wanted)

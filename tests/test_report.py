@@ -78,7 +78,8 @@ class Download:
         return self
 
     def chunk(self, count: int) -> Download:
-        self.tell(self.tried, "chunk", memoryview(bytes(count)))
+        for hook in (*self.tried["chunk"], *self.tried.offloaded):
+            hook(memoryview(bytes(count)))
         return self
 
     def fail(self) -> Download:

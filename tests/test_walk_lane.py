@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import time
 from collections.abc import Iterator, Mapping
 from threading import get_native_id
 from typing import Any
@@ -13,13 +14,14 @@ from typing import Any
 import gevent
 import pytest
 
-from geofetch import lane
-from geofetch.errors import Cancelled, FetchError, SourceError, Stalled
+from geofetch import lane, stream
+from geofetch.errors import Cancelled, DeadlineExceeded, DigestMismatch, FetchError, SourceError, Stalled
 from geofetch.events import Attempt, Outcome
 from geofetch.pipeline import LANE_FROM
 from geofetch.pool import Pool
 from geofetch.session import Session
 from geofetch.spec import Profile, Spec
+from geofetch.transport import Tap
 from geofetch.transport.buffers import BROAD, Buffers, broad_buffers, buffers
 from tests.origin.content import made
 from tests.origin.scenes import Scene
@@ -86,9 +88,11 @@ def port(request: pytest.FixtureRequest, origins: Origins) -> Mirror:
     return mirror
 
 
-@pytest.fixture(params=["express", "requests"])
-def session(request: pytest.FixtureRequest, ca: Authority) -> Session:
+@pytest.fixture(params=["express", "poured", "requests"])
+def session(request: pytest.FixtureRequest, ca: Authority, monkeypatch: pytest.MonkeyPatch) -> Session:
     found = Session(Profile(ca=ca.path))
+    # Who receives of a body that pours, or does not: the thread or the hub.
+    monkeypatch.setattr(stream, "POURING", 1 if request.param == "poured" else len(BODY))
     if request.param == "requests":
         found.params = {"by": "requests"}
     return found
@@ -230,6 +234,7 @@ def test_a_refusal_on_the_thread_gives_every_buffer_back(port: Mirror, spotless:
     assert lent() == (0, 0)
 
 
+@pytest.mark.parametrize("session", ["express", "requests"], indirect=True)
 def test_a_cancel_waits_for_the_thread_and_gives_every_buffer_back(
     port: Mirror, session: Session, spotless: Leftovers
 ) -> None:
@@ -264,6 +269,7 @@ def test_whoever_waits_for_the_first_byte_has_no_buffer(port: Mirror, session: S
         job.get(timeout=10).raise_for_error()
 
 
+@pytest.mark.parametrize("session", ["express", "requests"], indirect=True)
 def test_where_many_wait_none_keeps_one_to_gather_more(
     port: Mirror, session: Session, spotless: Leftovers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -305,3 +311,140 @@ def test_a_thousand_tiny_chunks_let_the_others_go_on(port: Mirror, session: Sess
         job.kill()
     assert len(there.got) == 2_000_000
     assert turns > 10
+
+
+# ----------------------------------------------------------------------------- bodies that pour: the thread receives
+
+
+class Drained:
+    """Bytes that a native thread has received itself, each time that it was asked to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.counts: list[int] = []
+        drain = lane.Lane.drain
+
+        def counting(its: lane.Lane, tap: Tap) -> bool:
+            try:
+                return drain(its, tap)
+            finally:
+                self.counts.append(tap.count)
+
+        monkeypatch.setattr(lane.Lane, "drain", counting)
+
+
+@pytest.fixture
+def drained(monkeypatch: pytest.MonkeyPatch) -> Drained:
+    monkeypatch.setattr(stream, "POURING", 1)
+    return Drained(monkeypatch)
+
+
+def test_what_pours_is_received_by_the_thread_that_works_on_it(
+    mirror: Mirror, spotless: Leftovers, drained: Drained
+) -> None:
+    sources, there = [mirror.serves(BODY, name=f"f{n}") for n in range(2)], Listening(offload=True)
+    tallies: list[int] = []
+    with pooled(1, stages=[there], progress=lambda tally: tallies.append(tally.bytes_done)) as pool:
+        outcomes = pool.map([Spec(source.url, digests=sha256(BODY), size=len(BODY)) for source in sources])
+    assert [(outcome.state, outcome.verified, outcome.size) for outcome in outcomes] == [
+        ("stored", "digest", len(BODY)),
+        ("stored", "digest", len(BODY)),
+    ]
+    assert there.got == BODY + BODY
+    assert sum(drained.counts) > len(BODY), "most of both"
+    assert get_native_id() not in there.threads
+    assert tallies[-1] == 2 * len(BODY)
+    assert mirror.accepted == 1, "a connection that a thread has read to the end rests as any other"
+
+
+def test_a_thread_that_receives_gives_others_their_turn(
+    mirror: Mirror, spotless: Leftovers, drained: Drained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane, "TURN_S", 0.0)
+    bodies = [made(6 * BROAD + n, f"file {n}") for n in range(3 * lane.THREADS)]
+    specs = [Spec(mirror.serves(body, name=f"f{n}").url, digests=sha256(body)) for n, body in enumerate(bodies)]
+    with pooled(len(specs)) as pool:
+        outcomes = pool.map(specs)
+        assert [pool.store[outcome.location] for outcome in outcomes] == bodies
+    assert max(drained.counts) <= BROAD
+    assert len(drained.counts) > len(bodies)
+
+
+@pytest.mark.parametrize(
+    ("how", "inline"),
+    [({"chunked": 700_000}, False), ({"announce": None}, False), ({}, True)],
+    ids=["chunks", "no-length", "seen-on-the-hub"],
+)
+def test_what_the_hub_has_to_see_is_received_by_the_hub(
+    mirror: Mirror, spotless: Leftovers, drained: Drained, how: Any, inline: bool
+) -> None:
+    there = Listening(offload=True)
+    stages = [there, Listening(offload=False)] if inline else [there]
+    download(mirror.serves(BODY, **how), *stages).raise_for_error()
+    assert there.got == BODY
+    assert sum(drained.counts) == 0
+
+
+def test_what_comes_through_tls_is_received_by_the_hub(origins: Origins, ca: Authority, drained: Drained) -> None:
+    download(origins.https().serves(BODY), session=Session(Profile(ca=ca.path))).raise_for_error()
+    assert sum(drained.counts) == 0
+
+
+def test_a_cancel_waits_for_the_thread_that_receives(mirror: Mirror, spotless: Leftovers, drained: Drained) -> None:
+    door, late = Door(), 3 * BROAD
+
+    class Late(Listening):
+        def _on_chunk(self, view: memoryview) -> None:
+            self.threads.add(get_native_id())
+            self.got += view
+            if len(self.got) > late:
+                door.wait()
+
+    there = Late(offload=True)
+    with contextlib.closing(door), pooled(stages=[there]) as pool, opened(door):
+        job = pool.spawn(mirror.serves(BODY).url)
+        until(lambda: door.waiting, what="the thread at the door")
+        job.cancel()
+        gevent.sleep(0.02)
+        assert there.failed_with is None
+        door.open()
+        assert isinstance(job.get(timeout=10).error, Cancelled)
+        (attempt,) = job.outcome.attempts
+    assert there.failed_with == BODY[: len(there.got)]
+    assert len(there.got) <= attempt.received_bytes < len(BODY), "what had not begun was dropped"
+    assert mirror.accepted == 1
+
+
+def test_wrong_bytes_are_found_wherever_they_were_received(mirror: Mirror, drained: Drained) -> None:
+    other = BODY[:-1] + bytes([BODY[-1] ^ 1])
+    with pooled(retries=0) as pool:
+        (outcome,) = pool.map([Spec(mirror.serves(other).url, digests=sha256(BODY))])
+    assert isinstance(outcome.error, DigestMismatch)
+    assert sum(drained.counts) > 0
+
+
+def test_what_stands_behind_a_body_is_not_received_with_it(
+    mirror: Mirror, spotless: Leftovers, drained: Drained
+) -> None:
+    smuggled = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad"
+    there = Listening(offload=True)
+    sources = [mirror.serves(BODY, extra=smuggled), mirror.serves(b"good", name="next")]
+    with pooled(1, stages=[there]) as pool:
+        outcomes = pool.map([source.url for source in sources])
+    assert [outcome.size for outcome in outcomes] == [len(BODY), 4]
+    assert there.got == BODY + b"good"
+    assert sum(drained.counts) > 0
+    assert mirror.accepted == 2, "that connection is not to be trusted"
+
+
+def test_a_deadline_strikes_where_the_thread_receives(mirror: Mirror, spotless: Leftovers, drained: Drained) -> None:
+    class Slow(Listening):
+        def _on_chunk(self, view: memoryview) -> None:
+            time.sleep(0.05)
+            self.got += view
+
+    there = Slow(offload=True)
+    with pooled(stages=[there], deadline=0.3) as pool:
+        (outcome,) = pool.map([mirror.serves(BODY, times=20).url])
+    assert isinstance(outcome.error, DeadlineExceeded)
+    assert there.failed_with == (20 * BODY)[: len(there.got)]
+    assert sum(drained.counts) >= len(there.got) - BROAD

@@ -45,6 +45,9 @@ class Report:
     as they are in one hub; it is closed once, by whoever made it.
     """
 
+    #: A number is added to by one thread at a time, and read by the hub.
+    offload = True
+
     def __init__(
         self, sink: Sink | None = None, *, clock: Callable[[], float] = time.monotonic, every_s: float = EVERY_S
     ) -> None:

@@ -14,6 +14,7 @@ In: requests' prepared requests, Profiles.  Out: requests' Responses.  Never: th
     reply       its body
     raw         both as urllib3 has them
     buffers     large buffers for bodies that flow
+    tap         the rest of a body, for a native thread to receive
     resolve     names into addresses without holding up the hub
     tls         one SSLContext for what is the same in content
     response    where a body ends; and http.client's parser, for tunnels and for debugging
@@ -28,6 +29,7 @@ from .pools import shared
 from .request import composed
 from .response import BadFraming, Framing, framing
 from .rest import keep
+from .tap import Tap
 
 __all__ = [
     "BROAD",
@@ -39,6 +41,7 @@ __all__ = [
     "Framing",
     "OpenGate",
     "Room",
+    "Tap",
     "broad_buffers",
     "closing_on_error",
     "composed",

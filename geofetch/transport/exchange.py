@@ -14,6 +14,7 @@ from .head import Fields, Head
 from .raw import responding
 from .reply import Reply
 from .response import Framing, framing
+from .tap import Tap
 
 __all__ = ["Exchange"]
 
@@ -66,6 +67,14 @@ class Exchange:
     def fill(self, room: Room) -> int:
         """The same, received into buffers of ``room``'s."""
         return self._reply.fill(room)
+
+    def tap(self) -> Tap | None:
+        """The rest of the body for a native thread to receive, until it is ``tapped``; None where a thread cannot."""
+        return self._reply.tap()
+
+    def tapped(self, tap: Tap) -> None:
+        """Go on behind what the thread has received."""
+        self._reply.tapped(tap)
 
     @property
     def waits(self) -> bool:

@@ -18,6 +18,7 @@ import gevent.socket
 
 from ..hubs import process
 from .buffers import Buffer, Room, buffers
+from .tap import Tap
 
 __all__ = ["Inflow"]
 
@@ -187,6 +188,20 @@ class Inflow:
                 return self.into(room.space()[:most])
             self._wait(wait)
         return count
+
+    def tap(self, most: int) -> Tap | None:
+        """So many bytes to come, for a native thread to receive; None where some are here already, or TLS is between.
+
+        Nothing may be read here until it was ``tapped``.
+        """
+        if self._plain is None or self._end > self._at or self._ended or self._failed is not None:
+            return None
+        return Tap(self._plain, most)
+
+    def tapped(self, tap: Tap) -> None:
+        """Go on behind what the thread has received."""
+        self._ended, self._failed = tap.ended, tap.error
+        self.heard = self.heard or tap.count > 0
 
     def at_once(self, view: memoryview) -> int | None:
         """Receive into ``view`` what is there at once; 0 when the other side has ended, None when nothing is there."""

@@ -20,6 +20,7 @@ from .buffers import LARGE, Room
 from .head import Head
 from .inflow import Inflow
 from .response import Framing
+from .tap import Tap
 
 __all__ = ["Reply"]
 
@@ -224,6 +225,18 @@ class Reply:
         if flow and most:
             return self._counts(flow.pour(room.space()[:most]))
         return self._counts(self._gathered(room, most) if most else 0)
+
+    def tap(self) -> Tap | None:
+        """What is left of it, for a native thread to receive; None where a thread cannot: chunks, TLS, no length."""
+        if self.closed or self._error is not None or not self.length:
+            return None
+        return self._flow.tap(self.length)
+
+    def tapped(self, tap: Tap) -> None:
+        """Go on behind what the thread has received."""
+        self._flow.tapped(tap)
+        if tap.count:
+            self._counts(tap.count)
 
     def _gathered(self, room: Room, most: int) -> int:
         flow = self._flow
