@@ -38,7 +38,7 @@ IN_FLIGHT = 4
 MANY = 64
 #: Buffers, and seconds of receiving, after which a thread gives other files their turn.
 TURN = 32
-TURN_S = 0.05
+TURN_S = 0.02
 
 
 def _threads() -> ThreadPool:
@@ -100,23 +100,30 @@ class Lane:
             space[: len(part)] = part
             self._took(len(part))
 
-    def drain(self, tap: Tap) -> bool:
-        """Have the thread receive for as long as something is there; whether something still is, and it only gave
-        others their turn.  What a hook raises is told by the next ``put``, or by ``finish``.
+    @property
+    def refused(self) -> bool:
+        """Whether a hook has raised, as far as is known here."""
+        return self._refusal is not None
+
+    def drain(self, tap: Tap) -> None:
+        """Have the thread receive for as long as something is there.  What a hook raises is told by the next ``put``,
+        or by ``finish``.
 
         Received, hashed and written on one core, a buffer is still in its cache: that takes a fifth less than the hub's
         receiving for the thread does, and two files go on on two cores.
         """
-        self.flush()
-        if self._refusal is not None:
-            return False
+        try:
+            self.finish()
+        except Exception:
+            if self._refusal is None:
+                raise  # somebody ends us, and the thread is still at what waits: it is to be stopped
+            return
         view = self.space()  # all of a buffer: nothing waits, nothing is half full
         running = self._running = self._pool.spawn(self._drain, tap, view)
         running.wait()  # who is killed here stops the lane, and that waits, too
         self._running = None
         self.drained += tap.count
-        self._refusal, pours = running.get()
-        return bool(pours)
+        self._refusal = running.get()
 
     def finish(self) -> None:
         """Wait until every hook has seen every chunk.  Raises what a hook raised."""
@@ -230,8 +237,8 @@ class Lane:
             return exc
         return None
 
-    def _drain(self, tap: Tap, view: memoryview) -> tuple[BaseException | None, bool]:
-        """On the thread: a refusal, and whether more is there."""
+    def _drain(self, tap: Tap, view: memoryview) -> BaseException | None:
+        """On the thread, as ``_run``."""
         until, filled = monotonic() + TURN_S, 0
         try:
             while tap.left and not self._stopped:
@@ -240,15 +247,16 @@ class Lane:
                 if count and filled < len(view) and tap.left:
                     continue
                 if not filled:
-                    return None, False
+                    break
                 self._show(view[:filled].toreadonly())
                 # Whatever came while that was hashed and written is looked for once more, before the hub is to wait.
                 filled = 0
                 if monotonic() >= until:
-                    return None, True
+                    tap.pours = True
+                    break
         except BaseException as exc:
-            return exc, False
-        return None, False
+            return exc
+        return None
 
     def _work(self) -> None:
         buffer, count = self._waiting[0]

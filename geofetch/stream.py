@@ -210,10 +210,14 @@ class Landing(Room, Protocol):
     def received(self, count: int) -> memoryview:
         """The bytes that came into ``space()``, as a chunk."""
 
-    def drain(self, tap: Tap) -> bool:
+    @property
+    def refused(self) -> bool:
+        """Whether one of those who work on the bytes wants no more of them."""
+
+    def drain(self, tap: Tap) -> None:
         """Have the next bytes received where they are worked on, for as long as they are there at once.
 
-        Whether more of them are there: it gave others their turn.  No chunk is made of them.
+        No chunk is made of them.
         """
 
 
@@ -280,12 +284,19 @@ class Body:
         patience = self._patience
         since = yielded = monotonic()
         before = 0
-        while chunk := self._arrived():
-            self._came += len(chunk)
-            yield chunk
-            pours = self.unseen and len(chunk) >= POURING
-            while pours:
+        pours = False
+        while True:
+            if pours:
                 pours = self._drained()
+                if self.landing is not None and self.landing.refused:
+                    return  # whoever waits for the lane to finish hears why
+            else:
+                chunk = self._arrived()
+                if not chunk:
+                    break
+                self._came += len(chunk)
+                yield chunk
+                pours = self.unseen and self._decoder is None and len(chunk) >= POURING
             if self.received == self._length:
                 return
             now = monotonic()
@@ -319,11 +330,11 @@ class Body:
         if exchange is None or landing is None or tap is None:
             return False
         self._tap = tap
-        pours = landing.drain(tap)
+        landing.drain(tap)
         # Not where a kill struck: the thread may be at the socket still, and the connection is of no more use.
         exchange.tapped(tap)
         self._came, self._tap = self.received, None
-        return pours
+        return tap.pours
 
     def _next(self) -> bytes | memoryview:
         if self.landing is None or self._fill is None or self._decoder is not None:

@@ -448,3 +448,75 @@ def test_a_deadline_strikes_where_the_thread_receives(mirror: Mirror, spotless: 
     assert isinstance(outcome.error, DeadlineExceeded)
     assert there.failed_with == (20 * BODY)[: len(there.got)]
     assert sum(drained.counts) >= len(there.got) - BROAD
+
+
+def test_what_is_to_be_decoded_is_received_by_the_hub(mirror: Mirror, spotless: Leftovers, drained: Drained) -> None:
+    there = Listening(offload=True)
+    source = mirror.serves(gzip.compress(BODY, 1), headers={"Content-Encoding": "gzip"})
+    download(source, there, decode=True).raise_for_error()
+    assert there.got == BODY
+    assert sum(drained.counts) == 0
+
+
+def test_an_exception_from_elsewhere_while_the_thread_is_busy_is_not_lost(
+    mirror: Mirror, spotless: Leftovers, drained: Drained
+) -> None:
+    """It strikes before the thread begins to receive, where what it has is waited for."""
+    door, most, now = Door(), 0, 0
+
+    class Slow(Listening):
+        def _on_chunk(self, view: memoryview) -> None:
+            nonlocal most, now
+            now += 1
+            most = max(most, now)
+            door.wait()
+            self.got += view
+            now -= 1
+
+    def struck(pool: Pool, there: Slow) -> Any:
+        with gevent.Timeout(0.3, LookupError("from elsewhere")):
+            return pool.walk_here(Spec(mirror.serves(BODY).url))
+
+    there = Slow(offload=True)
+    with contextlib.closing(door), pooled(stages=[there], retries=0) as pool, opened(door):
+        walking = gevent.spawn(struck, pool, there)
+        until(lambda: door.waiting, what="the thread at the door")
+        gevent.sleep(0.5)
+        door.open()
+        try:
+            ended = walking.get(timeout=10)
+        except LookupError:
+            ended = None
+    assert most == 1, "never two hooks of one file at once"
+    assert ended is None or not ended.ok
+    assert BODY.startswith(there.got)
+
+
+def test_a_body_that_drips_while_the_thread_is_slow_is_too_slow(
+    mirror: Mirror, spotless: Leftovers, drained: Drained
+) -> None:
+    class Slow(Listening):
+        def _on_chunk(self, view: memoryview) -> None:
+            time.sleep(2 * lane.TURN_S)
+            self.got += view
+
+    there, drip = Slow(offload=True), Scene(body=BODY, drip=(2, 0.01))
+    with pooled(stages=[there], retries=0, low_speed=(100_000, 0.5), deadline=20) as pool:
+        (outcome,) = pool.map([mirror.plays([drip]).url])
+    assert isinstance(outcome.error, Stalled)
+    assert there.failed_with == BODY[: outcome.fetched]
+
+
+def test_a_refusal_where_the_thread_receives_is_told_before_the_network_is_waited_for(
+    mirror: Mirror, spotless: Leftovers, drained: Drained
+) -> None:
+    class Full(Listening):
+        def _on_chunk(self, view: memoryview) -> None:
+            self.got += view
+            if len(self.got) == 3 * BROAD:
+                raise OSError("no space left")
+
+    source = mirror.serves(BODY, stall=3 * BROAD)
+    outcome = download(source, Full(offload=True), timeout=(5, 60), deadline=20)
+    assert "no space left" in str(outcome.error)
+    assert sum(drained.counts) > 0

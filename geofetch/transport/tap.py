@@ -14,7 +14,7 @@ __all__ = ["Tap"]
 class Tap:
     """So many bytes of a socket, to be received on a native thread while no greenlet reads there."""
 
-    __slots__ = ("_sock", "count", "ended", "error", "left")
+    __slots__ = ("_sock", "count", "ended", "error", "left", "pours")
 
     def __init__(self, sock: Any, left: int) -> None:
         self._sock = sock
@@ -24,6 +24,8 @@ class Tap:
         self.count = 0
         #: Whether the other side has ended, and what the socket said in place of bytes.
         self.ended = False
+        #: Whether more is there, most likely: who received gave others their turn.
+        self.pours = False
         self.error: Exception | None = None
 
     def into(self, view: memoryview) -> int:
