@@ -474,14 +474,15 @@ def test_an_exception_from_elsewhere_while_the_thread_is_busy_is_not_lost(
             now -= 1
 
     def struck(pool: Pool, there: Slow) -> Any:
-        with gevent.Timeout(0.3, LookupError("from elsewhere")):
-            return pool.walk_here(Spec(mirror.serves(BODY).url))
+        return pool.walk_here(Spec(mirror.serves(BODY).url))
 
     there = Slow(offload=True)
     with contextlib.closing(door), pooled(stages=[there], retries=0) as pool, opened(door):
         walking = gevent.spawn(struck, pool, there)
         until(lambda: door.waiting, what="the thread at the door")
-        gevent.sleep(0.5)
+        gevent.sleep(0.2)
+        walking.kill(LookupError("from elsewhere"), block=False)
+        gevent.sleep(0.2)
         door.open()
         try:
             ended = walking.get(timeout=10)
