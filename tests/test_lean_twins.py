@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 import pytest
 import requests
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from requests.adapters import HTTPAdapter
 from requests.auth import HTTPDigestAuth
@@ -251,6 +251,15 @@ def test_any_headers_are_put_together_as_requests_does(own: dict[str, Any], told
 @settings(max_examples=150, deadline=None)
 @given(
     st.lists(st.tuples(st.lists(_steps(_values, *_PREPARING), max_size=4), calls, told_to_send), min_size=1, max_size=4)
+)
+@example(
+    story=[
+        (
+            [],
+            {"url": "ftp://[::1", "auth": ("user", "password")},
+            dict.fromkeys(("proxies", "stream", "verify", "cert")),
+        )
+    ]
 )
 def test_any_session_prepares_as_requests_own(story: list[tuple[list[Any], dict[str, Any], dict[str, Any]]]) -> None:
     def played(session: requests.Session) -> list[Any]:

@@ -66,10 +66,10 @@ def prepared(session: Any, template: Template | None, request: Request) -> Prepa
         found.prepare_headers(merged)
     else:
         found.headers = headers
-    if jar is None:
+    if jar is None and plain:
         found._cookies = RequestsCookieJar()
-    else:
-        found.prepare_cookies(jar)
+    else:  # also without a cookie: looking for those that fit, requests parses the URL, and may refuse it
+        found.prepare_cookies(RequestsCookieJar() if jar is None else jar)
     _set_body(found, request)
     if auth is not None or not plain:
         found.prepare_auth(auth, url)  # type: ignore[arg-type]
