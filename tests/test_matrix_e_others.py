@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import gevent
 import pytest
 
-from geofetch import lane
+from geofetch import lane, stream
 from geofetch.events import Outcome
 from geofetch.pool import Pool
 from geofetch.records import Recorder
@@ -172,16 +173,22 @@ TOUCHED = [
 #: stall is over: where no piece is handed over before it is full.
 HANDED_OVER = 2 * lane.BATCH
 
+SIZE = 5 * lane.BATCH
+#: Bytes that the hub sees at once when it leaves a body to the thread, and what the part has then while all waits.
+LANES = {"on-the-native-lane": (sys.maxsize, HANDED_OVER), "received-by-its-thread": (1, SIZE // 2)}
+
 #: Where a native thread writes, an edit may fall between its write and its look at the time: then nothing tells.
-ON_THE_LANE = [
-    pytest.param(*one.values, 5 * lane.BATCH, id=f"{one.id}-on-the-native-lane")
+ON_A_LANE = [
+    pytest.param(*one.values, SIZE, *LANES[name], id=f"{one.id}-{name}")
     for one in TOUCHED
+    for name in LANES
     if one.values != (_edited,)
 ]
 
 
 @pytest.mark.parametrize(
-    ("touch", "size"), [*(pytest.param(*one.values, 30_000, id=one.id) for one in TOUCHED), *ON_THE_LANE]
+    ("touch", "size", "pouring", "least"),
+    [*(pytest.param(*one.values, 30_000, sys.maxsize, 14_000, id=one.id) for one in TOUCHED), *ON_A_LANE],
 )
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_part_that_someone_else_touched_is_no_success(
@@ -192,8 +199,11 @@ def test_a_part_that_someone_else_touched_is_no_success(
     touch: Callable[[Path], None],
     kind: str,
     size: int,
+    pouring: int,
+    least: int,
 ) -> None:
     monkeypatch.setattr(lane, "EARLY", lane.BATCH)
+    monkeypatch.setattr(stream, "POURING", pouring)
     body, root = made(size, "touched"), tmp_path / "srv"
     root.mkdir()
     first, second = (origins.http().serves(body, stall=size // 2) for _ in range(2))
@@ -202,7 +212,7 @@ def test_a_part_that_someone_else_touched_is_no_success(
         under_way = pool.spawn(wanted("a", [first, second], body))
         first.arrived()
         # A native thread in the middle of a write would write over what they add, and be right.
-        touch(_part(root, min(size // 2 - 1000, HANDED_OVER)))
+        touch(_part(root, least))
         first.release()
         outcome = under_way.get(timeout=30)
         error = outcome.error
