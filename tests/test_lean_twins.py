@@ -309,7 +309,8 @@ def _settings(session: requests.Session, url: str, sending: dict[str, Any]) -> A
     # geofetch decides one thing otherwise: what the session says of trust is stronger than the environment.
     if sending["verify"] is None and session.verify is not True:
         found["verify"] = session.verify
-    return found, None if proxies is None else list(proxies.items())
+    # Looked up by name: their order is that in which an environment was filled, and says nothing.
+    return found, None if proxies is None else sorted(proxies.items())
 
 
 # -------------------------------------------------------------------------------------------------- what really arrives
