@@ -201,6 +201,10 @@ def _responded(session: Session, adapter: Adapter, url: str, exchange: Exchange)
     """The answer as requests would have given it."""
     prepared = prepared_for(session, url)
     raw = exchange.raw(prepared.path_url)
-    response = adapter.build_response(prepared, raw)
-    extract_cookies_to_jar(session.cookies, prepared, raw)
+    try:
+        response = adapter.build_response(prepared, raw)
+        extract_cookies_to_jar(session.cookies, prepared, raw)
+    except BaseException:
+        raw.close()
+        raise
     return response

@@ -14,13 +14,14 @@ from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
 
 import geofetch
-from geofetch import express
+from geofetch import express, limits
 from geofetch.events import Outcome
 from geofetch.session import Session
 from geofetch.spec import Profile, Source, Spec
 from geofetch.stream import opened
 from geofetch.transport import Adapter, pools
 from tests.origin.faults import FAULTS
+from tests.origin.scenes import raw
 from tests.support.certs import Authority
 from tests.support.diary import sha256
 from tests.support.lanes import *  # noqa: F403 - the fixtures of these tests
@@ -145,6 +146,46 @@ def test_an_error_is_kept_with_its_answer_and_its_cookies(mirror: Mirror, lanes:
         download(session, refused.url)
     assert refused.requests[1].header("Cookie") == "a=1"
     assert lanes.taken == ["express", "requests"]
+
+
+ODD = {
+    "204": b"204 No Content",
+    "302": b"302 Found\r\nLocation: /x",
+    "404": b"404 Not Found",
+    "500": b"500 Oh\r\nSet-Cookie: a=b",
+    "200 with a cookie": b"200 OK\r\nSet-Cookie: a=b",
+}
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["express", "requests"])
+@pytest.mark.parametrize("name", ODD)
+def test_an_answer_that_urllib3_refuses_leaves_no_connection(
+    mirror: Mirror, lanes: Lanes, name: str, closed: bool
+) -> None:
+    """Two lengths that are not the same: an error that comes when a Response is made, behind the head."""
+    answer = b"HTTP/1.1 " + ODD[name] + b"\r\nContent-Length: 5\r\nContent-Length: 300\r\n\r\nabcdefgh"
+    play, lanes.closed = mirror.plays([raw(answer, then="keep")]), closed
+    with pytest.raises(geofetch.FetchError, match="Content-Length"):
+        download(Session(), play.url)
+    assert limits.process.used == 0
+    assert pools.shared().connections() == 0
+
+
+def test_an_answer_that_nobody_can_build_leaves_no_connection(
+    mirror: Mirror, lanes: Lanes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session()
+    file = mirror.plays([raw(b"HTTP/1.1 404 No\r\nContent-Length: 3\r\n\r\nabc", then="keep")])
+
+    def broken(*args: Any) -> None:
+        raise RuntimeError("this jar is broken")
+
+    monkeypatch.setattr(express, "extract_cookies_to_jar", broken)
+    with pytest.raises(RuntimeError, match="this jar is broken") as caught:
+        download(session, file.url)
+    assert limits.process.used == 0  # although the traceback still holds the answer
+    del caught
+    assert lanes.taken == ["express"]
 
 
 def test_a_cookie_of_a_file_is_sent_with_the_next_one(mirror: Mirror, lanes: Lanes) -> None:

@@ -82,12 +82,14 @@ class Exchange:
         return self._reply.waits
 
     def raw(self, target: str) -> Any:
-        """The same as urllib3 has it; the connection is its own from here on."""
-        conn, self._conn = self._conn, None
-        shutdown = getattr(conn.sock, "shutdown", None)
+        """The same as urllib3 has it; the connection is its own from here on.
+
+        Raises urllib3's InvalidHeader for lengths that contradict each other; the connection is still ours then.
+        """
+        shutdown = getattr(self._conn.sock, "shutdown", None)
         reply = self._reply
         found = responding(reply, fields.told(reply.head.fields), "GET", target, (False, False, True), shutdown)
-        found._connection, found._pool = conn, self._pool
+        found._connection, found._pool, self._conn = self._conn, self._pool, None
         return found
 
     def close(self) -> None:
