@@ -125,7 +125,7 @@ class _Cooperative(HTTPConnection):
         self.sock.settimeout(self.timeout)
         shutdown = getattr(self.sock, "shutdown", None)
         if self.ours:
-            reply = self._replied(method)
+            reply = self._replied(method, self._flow_of_ours())
             self.served += 1
             return responding(reply, fields.told(reply.head.fields), method, url, (preload, decode, enforce), shutdown)
         answer: Any = http.client.HTTPConnection.getresponse(self)
@@ -158,15 +158,14 @@ class _Cooperative(HTTPConnection):
             # As in pools.py: who answers and closes before all was read is heard; a kept connection has no answer.
             if self.served:
                 raise
-        reply = self._replied("GET")
+        reply = self._replied("GET", flow)
         self.served += 1
         return reply
 
-    def _replied(self, method: str) -> Reply:
+    def _replied(self, method: str, flow: Inflow) -> Reply:
         """The answer, read our way."""
         # What http.client would note when it reads the answer; it refuses the next request otherwise.
         self._HTTPConnection__state = "Idle"
-        flow = self._flow_of_ours()
         head = head_of(flow)
         length = plain_length(head) if head.status == 200 and method == "GET" else None
         if length is None:

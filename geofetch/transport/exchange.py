@@ -25,27 +25,24 @@ class Exchange:
     It is named as a Response and its raw are: ``read1`` gives the body as it arrives.
     """
 
-    __slots__ = ("_conn", "_pool", "_reply", "headers", "url")
+    __slots__ = ("_conn", "_pool", "_reply", "head", "headers", "url")
 
     def __init__(self, pool: Any, conn: Any, reply: Reply, url: str) -> None:
         self._pool = pool
         self._conn = conn
         self._reply = reply
+        self.head: Head = reply.head
         self.headers = Fields(reply.head.by_name)
         self.url = url
 
     @property
-    def head(self) -> Head:
-        return self._reply.head
-
-    @property
     def status_code(self) -> int:
-        return self._reply.head.status
+        return self.head.status
 
     @property
     def is_plain(self) -> bool:
         """Whether it is a 200 of which requests would note nothing."""
-        head = self._reply.head
+        head = self.head
         return head.status == 200 and not head.cut and "set-cookie" not in head.by_name
 
     def framing(self) -> Framing:
@@ -53,7 +50,7 @@ class Exchange:
         reply = self._reply
         reply.strict = True
         if reply.plain:
-            return Framing("length", reply.length)
+            return reply.rules
         return framing("GET", reply.head.status, reply.head.fields)
 
     def read1(self, most: int) -> bytes:

@@ -136,21 +136,15 @@ def _block(flow: Inflow) -> tuple[bytes, bool]:
     """The bytes of a head with the empty line at its end; True where the other side ended before that."""
     if not flow and not flow.more():
         raise http.client.RemoteDisconnected("Remote end closed connection without response")
-    data = flow.take(HEAD)
-    end = data.find(b"\n\r\n") + 3
-    if end < 3 or data.find(b"\n\n", 0, end) >= 0 or end > HEAD:
-        return _gathered(flow, data)
-    if end < len(data):
-        flow.hold(data, end)
-        return data[:end], False
-    return data, False
+    whole = flow.block(HEAD)
+    return _gathered(flow) if whole is None else (whole, False)
 
 
-def _gathered(flow: Inflow, data: bytes) -> tuple[bytes, bool]:
+def _gathered(flow: Inflow) -> tuple[bytes, bool]:
     """A head that comes in pieces, or whose lines end in LF alone; refused as soon as it goes beyond a cap."""
     held, searched, caps = bytearray(), 0, _Caps()
     while True:
-        held += data
+        held += flow.take(HEAD)
         found = _END.search(held, max(0, searched - 2))
         if found is not None:
             if len(held) > found.end():
@@ -160,7 +154,6 @@ def _gathered(flow: Inflow, data: bytes) -> tuple[bytes, bool]:
         searched = len(held)
         if not flow.more():
             return bytes(held), True
-        data = flow.take(HEAD)
 
 
 class _Caps:
@@ -245,9 +238,24 @@ def _parsed(block: bytes, status: tuple[int, int, str]) -> Head:
     return Head(status, [*map(_field, str(block, "latin-1").split("\r\n")[1:-2])], None)
 
 
-def _field(line: str) -> tuple[str, str]:
-    name, _, value = line.partition(":")
-    return name, value.lstrip(" \t")
+class _Lines(dict[str, tuple[str, str]]):
+    """Name and value of a header line; those that a server says again and again are read once."""
+
+    def __missing__(self, line: str) -> tuple[str, str]:
+        name, _, value = line.partition(":")
+        field = name, value.lstrip(" \t")
+        if name.lower() in REPEATED:
+            if len(self) >= LINES:
+                self.clear()
+            self[line] = field
+        return field
+
+
+#: What most answers of a server have in common, and what holds no secret, since it is remembered.
+REPEATED = frozenset({"accept-ranges", "cache-control", "connection", "content-type", "date", "server", "vary"})
+#: Lines that are remembered.
+LINES = 256
+_field = _Lines().__getitem__
 
 
 def _check_lines(block: bytes) -> None:

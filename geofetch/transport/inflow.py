@@ -294,6 +294,16 @@ class Inflow:
             self.drop()
         return data
 
+    def block(self, most: int) -> bytes | None:
+        """The bytes that are there up to an empty line, and with it; None where none is there, or none within ``most``
+        bytes, or where a line before it ends in LF alone.
+        """
+        held, at = self._held, self._at
+        end = held.find(b"\n\r\n", at, self._end) + 3
+        if end < 3 or end - at > most or held.find(b"\n\n", at, end) >= 0:
+            return None
+        return self.take(end - at)
+
     def line(self, limit: int, what: str) -> bytes:
         """A line with its end; without one where the other side ended first.  Raises LineTooLong."""
         found = b""

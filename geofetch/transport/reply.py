@@ -45,13 +45,13 @@ class Reply:
         "_flow",
         "_left",
         "_method",
-        "_rules",
         "clean",
         "closed",
         "cut",
         "head",
         "length",
         "plain",
+        "rules",
         "strict",
     )
 
@@ -60,7 +60,7 @@ class Reply:
     def __init__(self, flow: Inflow, method: str, head: Head, rules: Framing) -> None:
         self._flow = flow
         self._method = method
-        self._rules = rules
+        self.rules = rules
         self.head = head
         #: Whether the connection ended before the message did, in its head or after its last chunk.
         self.cut = head.cut
@@ -100,7 +100,7 @@ class Reply:
 
     @property
     def chunked(self) -> bool:
-        return self._rules.kind == "chunked"
+        return self.rules.kind == "chunked"
 
     def getheader(self, name: str, default: Any = None) -> Any:
         found = self.msg.get_all(name)
@@ -127,7 +127,7 @@ class Reply:
     @property
     def waits(self) -> bool:
         """Whether the next ``read1`` may have to wait; of chunks what is there may be a part of a line."""
-        return not self.closed and (not self._flow or self._rules.kind == "chunked")
+        return not self.closed and (not self._flow or self.rules.kind == "chunked")
 
     def read1(self, most: int = LARGE) -> bytes:
         """What has arrived, ``most`` bytes at most, waiting for the first; nothing at the end.
@@ -137,7 +137,7 @@ class Reply:
         if self.closed or most == 0:
             return b""
         self._raise_kept()
-        if self._rules.kind == "chunked":
+        if self.rules.kind == "chunked":
             return self._chunks(most)
         return self._counted(most)
 
@@ -175,7 +175,7 @@ class Reply:
 
         Whoever frames messages by chunks gets them apart.
         """
-        if self.closed or self._rules.kind != "chunked":
+        if self.closed or self.rules.kind != "chunked":
             return self.read1(LARGE if most is None else most)  # HEAD has none, whatever its head says
         self._raise_kept()
         if self._is_between() and (whole := self._flow.chunk(LARGE if most is None else most)) is not None:
@@ -202,7 +202,7 @@ class Reply:
         """What has arrived, written to a buffer of the caller's; 0 at the end.  As ``read1``, and without a copy where
         the caller's buffer takes what the socket has.
         """
-        straight = self._rules.kind != "chunked" and not self.closed and self._error is None and not self._flow
+        straight = self.rules.kind != "chunked" and not self.closed and self._error is None and not self._flow
         if not straight or self.length == 0 or not view:
             piece = self.read1(len(view))
             view[: len(piece)] = piece
@@ -218,7 +218,7 @@ class Reply:
         if self.closed:
             return 0
         self._raise_kept()
-        if self._rules.kind == "chunked":
+        if self.rules.kind == "chunked":
             return self._filled_with_chunks(room)
         left, flow = self.length, self._flow
         most = sys.maxsize if left is None else left
@@ -277,8 +277,10 @@ class Reply:
 
     def _end(self) -> None:
         self.closed = True
-        self.clean = self._rules.reusable and not self._flow.pending()
-        self._flow.drop()
+        surplus = self._flow.pending()
+        self.clean = self.rules.reusable and not surplus
+        if surplus:
+            self._flow.drop()
 
     # --------------------------------------------------------------------------------------------------------- chunks
 
