@@ -63,7 +63,7 @@ def _bar(row: dict[str, Any], y: int, of_wall: bool, most: float) -> list[str]:
         return [label, _text(LABEL, y + 12, said if len(said) < 90 else said[:88] + "…", "quiet")]
     value = _value(row, of_wall)
     width = max(1.0, value / most * BAR)
-    kind = "floor" if row["rival"] == "floor" else "ours" if row["rival"].startswith("geofetch") else "bar"
+    kind = "floor" if row["rival"].startswith("floor") else "ours" if row["rival"].startswith("geofetch") else "bar"
     shown = f"{value:,.2f}" if of_wall else f"{value:,.0f}"
     return [
         label,

@@ -84,10 +84,12 @@ def _batch(told: dict[str, Any]) -> tuple[Batch, Keeper]:
 def measured(rival: Rival, batch: Batch, keeper: Keeper) -> dict[str, Any]:
     """One round: wall, CPU of this process and of its children, peak memory, what went wrong."""
     gc.collect()
+    gc.freeze()  # the bench's own objects, thousands of jobs among them, are no work of this rival's collector
     _forget_peak()
     before, cpu, wall = _resident_peak(), _cpu_s(), time.perf_counter()
     errors = rival.fetch(batch, keeper)
     wall, cpu = time.perf_counter() - wall, _cpu_s() - cpu
+    gc.unfreeze()
     return {
         "wall_s": wall,
         "cpu_s": cpu,

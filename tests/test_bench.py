@@ -33,7 +33,7 @@ FILES = 20
 #: Of these, how many a process fetches first to warm up.
 WARM = 8
 #: Rivals that need nothing but geofetch's own requirements.
-OWN = ("geofetch", "requests", "requests-threads", "urllib3-gevent", "nectar-stand-in")
+OWN = ("floor", "floor-recorded", "geofetch", "requests", "requests-threads", "urllib3-gevent", "nectar-stand-in")
 ROSTER = roster()
 
 

@@ -199,10 +199,12 @@ def roster() -> dict[str, type[Rival]]:
     for module in pkgutil.iter_modules([os.path.dirname(__file__)]):
         importlib.import_module(f"{__package__}.{module.name}")
     found = {one.name: one for one in _below(Rival) if one.name and one.__module__.startswith(f"{__package__}.")}
-    return dict(sorted(found.items(), key=lambda item: (item[0] != "floor", not item[0].startswith("geofetch"))))
+    return dict(
+        sorted(found.items(), key=lambda item: (not item[0].startswith("floor"), not item[0].startswith("geofetch")))
+    )
 
 
-def _below(base: type[Rival]) -> Iterator[type[Rival]]:
+def _below(base: type) -> Iterator[type[Rival]]:
     for one in base.__subclasses__():
         yield one
         yield from _below(one)

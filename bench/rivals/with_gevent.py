@@ -1,4 +1,4 @@
-"""Clients on gevent: geventhttpclient, urllib3 in a patched process, and the raw floor, which is no client at all.
+"""Clients on gevent: geventhttpclient, and urllib3 in a patched process.
 
 In: jobs.  Out: files, errors by name.  Never: geofetch; it has a module of its own.
 """
@@ -8,13 +8,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
 from ..content import Job
-from .base import PIECE, Batch, Keeper, Rival, WrongBytes, library, secured
-
-#: What one receive of the floor takes at most.
-RECEIVED = 1 << 16
+from .base import PIECE, Batch, Keeper, Rival, library
 
 
 class OnGreenlets(Rival):
@@ -108,97 +104,3 @@ class Urllib3(OneByOne):
 
     def close(self) -> None:
         self._pools.clear()
-
-
-class Floor(OnGreenlets):
-    """What this machine needs at the very least under gevent: a socket, llhttp, SHA-256, write, rename; written by
-    hand, without a thought for redirects, cookies, proxies, retries or anybody's mistakes."""
-
-    name = "floor"
-    modules = ("gevent", "httptools")
-    note = "no client: gevent sockets, llhttp, SHA-256, write, rename"
-
-    @classmethod
-    def version(cls) -> str:
-        return ""
-
-    def open(self) -> None:
-        super().open()
-        self._socket = library("gevent.socket")
-        self._parser = library("httptools").HttpResponseParser
-        self._context = secured(self.settings.ca) and library("gevent.ssl").create_default_context(
-            cafile=self.settings.ca
-        )
-        where = urlsplit(self.settings.base)
-        self._host, self._port = where.hostname or "", where.port or 80
-        self._kept: list[Any] = []
-
-    def _work(self, jobs: Iterator[Job], keeper: Keeper, errors: dict[str, str]) -> None:
-        line = None
-        for job in jobs:
-            try:
-                line = line or (self._kept.pop() if self._kept else _Line(self))
-                if job.large:
-                    with keeper.part(job) as write:
-                        line.get(job, write)
-                else:
-                    pieces: list[bytes] = []
-                    line.get(job, pieces.append)
-                    keeper.whole(job, pieces[0] if len(pieces) == 1 else b"".join(pieces))
-                if not line.kept:
-                    line = line.close()
-            except Exception as exc:
-                errors[job.name] = repr(exc)
-                line = line and line.close()
-        if line:
-            self._kept.append(line)
-
-    def connected(self) -> Any:
-        """A new socket, TLS done."""
-        raw = self._socket.create_connection((self._host, self._port))
-        raw.setsockopt(self._socket.IPPROTO_TCP, self._socket.TCP_NODELAY, 1)
-        return self._context.wrap_socket(raw, server_hostname=self._host) if self._context else raw
-
-    def parser(self, line: Any) -> Any:
-        """A new parser that calls this line."""
-        return self._parser(line)
-
-    def request(self, job: Job) -> bytes:
-        """The head of a request."""
-        path = job.url[len(self.settings.base) :]
-        return f"GET {path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\n\r\n".encode()
-
-    def close(self) -> None:
-        for line in self._kept:
-            line.close()
-
-
-class _Line:
-    """One connection of the floor, and what its parser calls."""
-
-    def __init__(self, floor: Floor) -> None:
-        self._floor = floor
-        self._socket = floor.connected()
-        self._buffer = memoryview(bytearray(RECEIVED))
-        self.kept = True
-
-    def get(self, job: Job, write: Any) -> None:
-        self.on_body = write
-        self._ended = False
-        self.parser = parser = self._floor.parser(self)
-        self._socket.sendall(self._floor.request(job))
-        receive, buffer = self._socket.recv_into, self._buffer
-        while not self._ended:
-            count = receive(buffer)
-            if not count:
-                raise WrongBytes("cut off")
-            parser.feed_data(buffer[:count])
-        if parser.get_status_code() != 200:
-            raise OSError(f"status {parser.get_status_code()}")
-
-    def on_message_complete(self) -> None:
-        self._ended = True
-        self.kept = self.parser.should_keep_alive()
-
-    def close(self) -> None:
-        self._socket.close()
