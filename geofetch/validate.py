@@ -9,57 +9,21 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .errors import DigestMismatch, SizeMismatch, SpecError, TooLarge, Undecodable
 from .events import Attempt, Head, Listener
 from .spec import Digest, algorithm, hasher
 
-__all__ = ["Digests", "Size", "announced"]
+__all__ = ["Proof", "announced"]
 
 
-class Size:
-    """The number of bytes: announced, on the way and in the end, held against ``spec.size``."""
+class Proof:
+    """Size and digests: those of the spec, and the digests of the server's own header; ``always`` are computed besides.
 
-    offload = True
-
-    def bind(self, attempt: Attempt) -> Listener | None:
-        wanted = attempt.spec.size
-        return None if attempt.source is None or wanted is None else _Counted(attempt, wanted)
-
-
-class _Counted(Listener):
-    """The bytes of one attempt."""
-
-    __slots__ = ("_attempt", "_seen", "_want")
-
-    def __init__(self, attempt: Attempt, want: int) -> None:
-        self._attempt = attempt
-        self._want = want
-        self._seen = 0
-
-    def on_headers(self, head: Head) -> None:
-        # The length of an encoded body is not the file's; such a body is judged when it is whole.
-        if head.length is not None and not head.encoding and head.length != self._want:
-            kind = TooLarge if head.length > self._want else SizeMismatch
-            attempt = self._attempt
-            raise kind(f"{head.length} bytes announced, {self._want} wanted", spec=attempt.spec, source=attempt.source)
-
-    def on_chunk(self, view: memoryview) -> None:
-        self._seen += len(view)
-        if self._seen > self._want:
-            raise _refusal(self._attempt, TooLarge, f"more than the {self._want} bytes wanted")
-
-    def on_received(self) -> None:
-        if self._seen != self._want:
-            raise _refusal(self._attempt, SizeMismatch, f"{self._seen} bytes, {self._want} wanted")
-        if self._attempt.verified != "digest":
-            self._attempt.verified = "size"
-
-
-class Digests:
-    """The digests: those of the spec and of the server's own header, in one pass; ``always`` are computed besides."""
+    One stage for both: a fact costs a small file one call for each stage that hears it.
+    """
 
     offload = True
 
@@ -67,40 +31,55 @@ class Digests:
         self._always = tuple(algorithm(named) for named in always)
 
     def bind(self, attempt: Attempt) -> Listener | None:
-        return None if attempt.source is None else _Hashed(attempt, self._always)
+        return None if attempt.source is None else _Proving(attempt, self._always)
 
 
-class _Hashed(Listener):
-    """The digests of one attempt, on their way."""
+class _Proving(Listener):
+    """The bytes of one attempt, counted and hashed on their way."""
 
-    __slots__ = ("_attempt", "_running", "_told", "_wanted")
+    __slots__ = ("_attempt", "_running", "_seen", "_told", "_want")
 
     def __init__(self, attempt: Attempt, always: Iterable[str]) -> None:
         self._attempt = attempt
-        self._wanted = attempt.spec.digests
-        self._told: list[Digest] = []
-        self._running: dict[str, Any] = {digest.algorithm: digest.new() for digest in self._wanted}
+        self._want = attempt.spec.size
+        self._seen = 0
+        self._told: Sequence[Digest] = ()
+        self._running: dict[str, Any] = {}
+        for digest in attempt.spec.digests:
+            self._running[digest.algorithm] = hasher(digest.algorithm)
         for named in always:
             if named not in self._running:
                 self._running[named] = hasher(named)
 
     def on_headers(self, head: Head) -> None:
+        # Neither the length nor the digests of an encoded body are the file's; such a body is judged when it is whole.
         if head.encoding:
             return
+        if self._want is not None and head.length is not None and head.length != self._want:
+            kind = TooLarge if head.length > self._want else SizeMismatch
+            raise _refusal(self._attempt, kind, f"{head.length} bytes announced, {self._want} wanted")
         self._told = announced(head.headers)
         for digest in self._told:
             if digest.algorithm not in self._running:
-                self._running[digest.algorithm] = digest.new()
+                self._running[digest.algorithm] = hasher(digest.algorithm)
 
     def on_chunk(self, view: memoryview) -> None:
+        self._seen += len(view)
+        if self._want is not None and self._seen > self._want:
+            raise _refusal(self._attempt, TooLarge, f"more than the {self._want} bytes wanted")
         for hash_ in self._running.values():
             hash_.update(view)
 
     def on_received(self) -> None:
-        attempt, wanted = self._attempt, self._wanted
+        attempt, wanted = self._attempt, self._attempt.spec.digests
+        if self._want is not None:
+            if self._seen != self._want:
+                raise _refusal(attempt, SizeMismatch, f"{self._seen} bytes, {self._want} wanted")
+            attempt.verified = "size"
         found_all = attempt.digests
         for named, hash_ in self._running.items():
-            found_all[named] = Digest.made(named, _value(hash_, wanted, named))
+            value = hash_.digest() if hash_.digest_size else _shaken(hash_, named, wanted)
+            found_all[named] = Digest.made(named, value)
         for digest in (*wanted, *self._told):
             found = found_all[digest.algorithm]
             if found.value != digest.value:
@@ -110,10 +89,7 @@ class _Hashed(Listener):
             attempt.verified = "digest"
 
 
-def _value(hash_: Any, wanted: Iterable[Digest], named: str) -> bytes:
-    if hash_.digest_size:
-        value: bytes = hash_.digest()
-        return value
+def _shaken(hash_: Any, named: str, wanted: Iterable[Digest]) -> bytes:
     # SHAKE gives as many bytes as one asks for.
     return bytes(hash_.digest(next(len(digest.value) for digest in wanted if digest.algorithm == named)))
 

@@ -138,7 +138,7 @@ def test_a_failed_attempt_is_told_before_the_next_one_starts(mirror: Mirror, spo
     assert diary.facts == [
         "planned",
         *("started", "failed"),
-        *("started", "headers", "chunk", "failed"),  # our own Digests refused before the diary heard of "received"
+        *("started", "headers", "chunk", "failed"),  # our own Proof refused before the diary heard of "received"
         *("started", "headers", "chunk", "received", "accepted", "stored"),
         "finished",
     ]
