@@ -313,6 +313,13 @@ def test_a_digest_that_the_server_announces_is_held_against_the_bytes(
     assert {str(digest) for digest in right.digests.values()} == {f"sha256:{RIGHT}"}
 
 
+def test_an_announced_digest_is_found_where_names_are_kept_as_they_were_sent(mirror: Mirror, get: GET) -> None:
+    source = mirror.serves(BODY, headers={"Repr-Digest": f"sha-256=:{_b64(WRONG)}:"})
+    with Session() as session:
+        session.hooks["response"].append(lambda response, **how: None)  # requests' own way, and its headers
+        assert type(get(source.url, pool={"session": session}).error) is DigestMismatch
+
+
 def test_content_md5_is_held_against_the_bytes(mirror: Mirror, get: GET) -> None:
     md5 = "4c8d8ea5d8b8d2b0b0b2d8e0e5a7f1c4"
     outcome = get(mirror.serves(BODY, headers={"Content-MD5": _b64(md5)}).url)
