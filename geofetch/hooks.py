@@ -1,20 +1,25 @@
 """The door through which everything takes part in a download: ours and the user's alike.
 
-In: stages, and an attempt or a spec to bind them to.  Out: for each fact the callables that listen, in the order of the
-stages.  Never: what the facts mean, or their order in time; pipeline.py tells that.
+In: stages, and an attempt or a spec to bind them to; then facts.  Out: whoever listens is told, in the order of the
+stages, and may refuse or only observe, as he is asked or told.  Never: what the facts mean, or their order in time;
+pipeline.py tells that.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from operator import attrgetter, itemgetter
+from inspect import getattr_static
+from types import FunctionType, MethodType
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from .errors import SpecError
+from .errors import FetchError, SpecError
 from .events import ATTEMPT_FACTS, FACTS, Attempt, Listener
 from .spec import Spec
 
-__all__ = ["NOBODY", "Bound", "Door", "Plain", "Stage", "checked", "plain"]
+__all__ = ["NOBODY", "Bound", "Door", "Plain", "Stage", "checked", "plain", "refused"]
+
+log = logging.getLogger("geofetch")
 
 Hook: TypeAlias = Callable[..., Any]
 Hooks: TypeAlias = Mapping[str, Hook]
@@ -51,21 +56,61 @@ class Bound:
         self._plan = plan
 
     def __getitem__(self, fact: str) -> Sequence[Hook]:
-        told = self._plan.by_fact.get(fact)
-        if told is None:
-            return ()
-        listeners = self._listeners
-        return [hook_of(listeners[at]) for at, hook_of in told]
+        return [MethodType(call, self._listeners[at]) for at, call in self._plan.by_fact.get(fact, ())]
 
     @property
     def offloaded(self) -> Sequence[Hook]:
         return self[_OFFLOADED]
+
+    def ask(self, fact: str, *told: Any) -> None:
+        """Tell those who may refuse: the first who raises ends the attempt."""
+        listeners = self._listeners
+        try:
+            for at, call in self._plan.by_fact.get(fact, ()):
+                call(listeners[at], *told)
+        except FetchError:
+            raise
+        except Exception as exc:
+            raise refused(exc, fact) from exc
+
+    def tell(self, fact: str, *told: Any) -> None:
+        """Tell those who only observe: what they raise is logged and changes nothing.  A kill is no opinion: it is
+        raised.
+        """
+        listeners = self._listeners
+        for at, call in self._plan.by_fact.get(fact, ()):
+            _observed(call, listeners[at], *told)
+
+    def tell_all(self, fact: str, answers: list[Any], *told: Any) -> BaseException | None:
+        """Tell every observer of what cannot be undone, even if a kill strikes in one; the kill, for whom it
+        concerns.
+        """
+        killed: BaseException | None = None
+        for hook in self[fact]:
+            try:
+                answers.append(_observed(hook, *told))
+            except BaseException as exc:
+                killed = exc
+        return killed
 
     def forget_bytes(self) -> None:
         """The bytes are through: let go of those who listened to nothing else.  A pool of 32 has a hundred files that
         wait for their records, and a garbage collector that looks at all that they hold."""
         for at in self._plan.of_bytes:
             self._listeners[at] = None
+
+
+def refused(exc: Exception, fact: str) -> FetchError:
+    """What becomes of a hook's exception where it may refuse."""
+    return FetchError(f"refused at {fact!r} by a hook: {type(exc).__name__}: {exc}")
+
+
+def _observed(hook: Hook, *told: Any) -> Any:
+    try:
+        return hook(*told)
+    except Exception:
+        log.exception("an observer failed; the download goes on")
+        return None
 
 
 #: Where the plan has the chunk hooks that may leave the hub; no fact is called so.
@@ -78,16 +123,17 @@ class _Plan:
 
     __slots__ = ("by_fact", "of_bytes")
 
-    def __init__(self, each: Iterable[Iterable[tuple[str, Callable[[Any], Hook]]]]) -> None:
-        by_fact: dict[str, list[tuple[int, Callable[[Any], Hook]]]] = {}
+    def __init__(self, each: Iterable[Iterable[tuple[str, Hook]]]) -> None:
+        by_fact: dict[str, list[tuple[int, Hook]]] = {}
         later: set[int] = set()
         count = 0
         for at, told in enumerate(each):
             count = at + 1
-            for fact, hook_of in told:
-                by_fact.setdefault(fact, []).append((at, hook_of))
+            for fact, call in told:
+                by_fact.setdefault(fact, []).append((at, call))
                 if fact not in _BYTES:
                     later.add(at)
+        #: Who listens, and what is called with the listener before all else that is told.
         self.by_fact = {fact: tuple(told) for fact, told in by_fact.items()}
         #: Those who listen to the bytes alone.
         self.of_bytes = tuple(at for at in range(count) if at not in later)
@@ -134,17 +180,28 @@ class Door:
             plan = self._plans[known] = _Plan(map(self._told, self._stages, listeners))
         return plan
 
-    def _told(self, stage: Any, listener: Any) -> Iterator[tuple[str, Callable[[Any], Hook]]]:
+    def _told(self, stage: Any, listener: Any) -> Iterator[tuple[str, Hook]]:
         if not isinstance(listener, Mapping):
             if listener is None:
                 return
             raise SpecError(f"{self._asked}() of {stage!r} gives a mapping of hooks, not {type(listener).__name__}")
-        hook_of = (lambda fact: attrgetter(f"on_{fact}")) if isinstance(listener, Listener) else itemgetter
         for fact in listener:
             if fact not in self._known:
                 raise SpecError(f"{stage!r} listens to {fact!r}; there are {', '.join(self._known)}")
             aside = fact == "chunk" and self._asked == "bind" and getattr(stage, "offload", False)
-            yield _OFFLOADED if aside else fact, hook_of(fact)
+            yield _OFFLOADED if aside else fact, _call(listener, fact)
+
+
+def _call(listener: Any, fact: str) -> Hook:
+    """What calls the hook of any listener of this kind."""
+    if not isinstance(listener, Listener):
+        return lambda hooks, *told: hooks[fact](*told)
+    name = f"on_{fact}"
+    method = getattr_static(type(listener), name, None)
+    # Without attributes of its own it has what its class has: nothing to look for, and no bound method made, each time.
+    if isinstance(method, FunctionType) and not hasattr(listener, "__dict__"):
+        return method
+    return lambda listener, *told: getattr(listener, name)(*told)
 
 
 class Plain:

@@ -9,7 +9,7 @@ themselves: they listen at the door (hooks.py) like everybody else, and this fil
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
@@ -20,7 +20,7 @@ from . import kills, limits, plan
 from .ending import as_error, final, let_go, outcome_of, told_already
 from .errors import Cancelled, DeadlineExceeded, FetchError, SourceError
 from .events import SPEC_FACTS, Attempt, Found, Outcome, Verdict
-from .hooks import NOBODY, Bound, Door
+from .hooks import NOBODY, Bound, Door, refused
 from .hubs import process
 from .lane import Lane
 from .session import Session
@@ -97,7 +97,7 @@ def walk(spec: Spec, kit: Kit, progress: Progress | None = None) -> Outcome:
     try:
         with kills.deadline(kit.deadline_s, late):
             observers = _taking_part(kit.specs, spec)
-            _tell(observers, "planned")
+            observers.tell("planned")
             turn()
             ended = _adopted(spec, kit, progress) or _fetched(spec, kit, progress)
             error = None
@@ -109,7 +109,7 @@ def walk(spec: Spec, kit: Kit, progress: Progress | None = None) -> Outcome:
     waited = progress.killed
     if isinstance(waited, kills.Expired) and waited.error is late:
         waited = None  # the file is there: a little late, and nobody is to hear of it
-    passing_on = _tell_all(observers["finished"], [], outcome) or passing_on or waited
+    passing_on = observers.tell_all("finished", [], outcome) or passing_on or waited
     if passing_on is not None:
         raise passing_on
     return outcome
@@ -123,9 +123,9 @@ def never_walked(spec: Spec, kit: Kit, error: FetchError, progress: Progress | N
         observers = _taking_part(kit.specs, spec)
     except FetchError:
         log.exception("a stage could not watch %s, which was never started", spec.source.shown)
-    passing_on = _tell_all(observers["planned"], [])
+    passing_on = observers.tell_all("planned", [])
     outcome = progress.outcome = outcome_of(spec, progress.attempts, None, error, 0.0)
-    passing_on = _tell_all(observers["finished"], [], outcome) or passing_on
+    passing_on = observers.tell_all("finished", [], outcome) or passing_on
     if passing_on is not None:
         raise passing_on
     return outcome
@@ -145,7 +145,7 @@ def _adopted(spec: Spec, kit: Kit, progress: Progress) -> Attempt | None:
         attempt.digests.update(found.digests)
         attempt.location, attempt.kept = found.location, found.kept
         with _told_of(attempt, _taking_part(kit.attempts, attempt)) as hooks:
-            _tell(hooks, "started")
+            hooks.tell("started")
             _kept(attempt, hooks, progress)
         return attempt
     return None
@@ -183,7 +183,7 @@ def _attempted(spec: Spec, source: Source, kit: Kit, progress: Progress) -> tupl
         try:
             with watch as hooks:
                 with slot:
-                    _tell(hooks, "started")
+                    hooks.tell("started")
                     _streamed(attempt, kit, hooks, slot)
                 hooks.forget_bytes()
                 _kept(attempt, hooks, progress)
@@ -202,13 +202,13 @@ def _streamed(attempt: Attempt, kit: Kit, hooks: Bound, slot: limits.Slot) -> No
     with opened(session, source, kit.patience, decode=kit.decode, moved=slot.move) as body:
         turn()
         attempt.head = body.head
-        _ask(hooks, "headers", body.head)
+        hooks.ask("headers", body.head)
         try:
             attempt.size = _passed_on(body, hooks, kit)
         finally:
             attempt.received_bytes = body.received
         attempt.verified = "framing" if body.head.framed else "nothing"
-        _ask(hooks, "received")
+        hooks.ask("received")
 
 
 def _passed_on(body: Body, hooks: Bound, kit: Kit) -> int:
@@ -227,7 +227,7 @@ def _passed_on(body: Body, hooks: Bound, kit: Kit) -> int:
             except FetchError:
                 raise
             except Exception as exc:
-                raise _refused(exc, "chunk") from exc
+                raise refused(exc, "chunk") from exc
             if lane is not None:
                 _let_go_of(view)
                 _refusing(lane.put, chunk)
@@ -255,8 +255,8 @@ def _kept(attempt: Attempt, hooks: Bound, progress: Progress) -> None:
     """
     with kills.shielded() as waiting:
         try:
-            _ask(hooks, "accepted")
-            _ask(hooks, "stored", attempt.location)
+            hooks.ask("accepted")
+            hooks.ask("stored", attempt.location)
         finally:
             progress.killed = waiting[0] if waiting else None
 
@@ -289,7 +289,7 @@ def _taking_part(door: Door, what: Attempt | Spec) -> Bound:
     except FetchError:
         raise
     except Exception as exc:
-        raise _refused(exc, "bind") from exc
+        raise refused(exc, "bind") from exc
 
 
 class _told_of:
@@ -313,23 +313,12 @@ class _told_of:
         if error.source is None and (isinstance(error, SourceError) or type(error) is FetchError):
             error.source = self._attempt.source
         answers: list[Any] = []
-        killed = _tell_all(self._hooks["failed"], answers, error)
+        killed = self._hooks.tell_all("failed", answers, error)
         self.answer = next((said for said in answers if isinstance(said, Verdict)), None)
         if killed is not None:
             raise killed
         if isinstance(exc, Exception) and exc is not error:
             raise error
-
-
-def _ask(hooks: Bound, fact: str, *told: Any) -> None:
-    """Tell those who may refuse: the first who raises ends the attempt."""
-    for hook in hooks[fact]:
-        try:
-            hook(*told)
-        except FetchError:
-            raise
-        except Exception as exc:
-            raise _refused(exc, fact) from exc
 
 
 def _refusing(hook: Callable[..., Any], *told: Any) -> None:
@@ -339,33 +328,4 @@ def _refusing(hook: Callable[..., Any], *told: Any) -> None:
     except FetchError:
         raise
     except Exception as exc:
-        raise _refused(exc, "chunk") from exc
-
-
-def _refused(exc: Exception, fact: str) -> FetchError:
-    return FetchError(f"refused at {fact!r} by a hook: {type(exc).__name__}: {exc}")
-
-
-def _tell(hooks: Bound, fact: str, *told: Any) -> None:
-    """Tell those who only observe: what they raise is logged and changes nothing.  A kill is no opinion: it goes up."""
-    for hook in hooks[fact]:
-        _observed(hook, *told)
-
-
-def _tell_all(hooks: Sequence[Callable[..., Any]], answers: list[Any], *told: Any) -> BaseException | None:
-    """Tell every observer of what cannot be undone, even if a kill strikes in one; the kill, for whom it concerns."""
-    killed: BaseException | None = None
-    for hook in hooks:
-        try:
-            answers.append(_observed(hook, *told))
-        except BaseException as exc:
-            killed = exc
-    return killed
-
-
-def _observed(hook: Callable[..., Any], *told: Any) -> Any:
-    try:
-        return hook(*told)
-    except Exception:
-        log.exception("an observer failed; the download goes on")
-        return None
+        raise refused(exc, "chunk") from exc

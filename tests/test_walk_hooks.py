@@ -511,6 +511,62 @@ def test_a_listener_with_a_method_for_no_fact_is_refused_where_it_is_written() -
         type("Misspelt", (Listener,), {"on_chunks": lambda self, view: None, "on_chunk": lambda self, view: None})
 
 
+class Slotted(Listener):
+    """Without attributes of its own that could stand before its class' methods."""
+
+    __slots__ = ("told",)
+
+    def __init__(self, told: list[Any]) -> None:
+        self.told = told
+
+    def on_started(self) -> None:
+        self.told.append("a method")
+
+    @staticmethod
+    def on_stored(location: Any) -> None:
+        location.append("of nobody")
+
+
+class Open(Slotted):
+    """With attributes of its own."""
+
+
+@pytest.mark.parametrize("kind", [Slotted, Open])
+def test_a_listener_hears_with_the_methods_of_its_class(kind: type[Slotted]) -> None:
+    told: list[Any] = []
+    bound = Door([Binding(kind(told))]).bound(ATTEMPT)
+    bound.tell("started")
+    bound.ask("stored", told)
+    for hook in bound["started"]:
+        hook()
+    assert told == ["a method", "of nobody", "a method"]
+
+
+def test_a_listener_hears_with_what_it_has_itself_where_it_has_that() -> None:
+    told: list[Any] = []
+    usual, odd = Open(told), Open(told)
+    odd.on_started = lambda: told.append("its own")  # type: ignore[method-assign]
+    binding = Binding(usual)
+    door = Door([binding])
+    for listener in (usual, odd, usual):
+        binding.offered = listener
+        door.bound(ATTEMPT).tell("started")
+    assert told == ["a method", "its own", "a method"]
+
+
+def test_a_kill_in_the_log_of_what_an_observer_raised_leaves_no_other_observer_out(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def struck(record: logging.LogRecord) -> None:
+        raise gevent.GreenletExit
+
+    answers: list[Any] = []
+    monkeypatch.setattr(caplog.handler, "emit", struck)
+    door = Door([Binding({"failed": lambda error: 1 / 0}), Binding({"failed": lambda error: "told"})])
+    killed = door.bound(ATTEMPT).tell_all("failed", answers, FetchError("gone"))
+    assert (type(killed), answers) == (gevent.GreenletExit, ["told"])
+
+
 class Binding:
     """Gives whatever it was given."""
 
