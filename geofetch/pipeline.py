@@ -156,17 +156,22 @@ def _adopted(spec: Spec, kit: Kit, progress: Progress) -> Attempt | None:
 
 def _fetched(spec: Spec, kit: Kit, progress: Progress) -> Attempt:
     """Ask the sources in order, some of them again, until one gives the file; else raise what the last one said."""
-    course = plan.Course(plan.order(spec.sources, kit.dice), kit.retries)
+    sources = plan.order(spec.sources, kit.dice)
+    source = sources[0]
+    course: plan.Course | None = None
     while True:
-        attempt, answer = _attempted(spec, course.source, kit, progress)
+        attempt, answer = _attempted(spec, source, kit, progress)
         if attempt.error is None:
             return attempt
+        if course is None:  # nearly every file comes at once
+            course = plan.Course(sources, kit.retries)
         wait_s = course.after(attempt.error, answer, kit.dice)
         if wait_s is None or progress.killed is not None:
             raise final(spec, progress.attempts, attempt.error)
         log.info("%s; %s in %.1f s", attempt.error, "asked again" if wait_s else "the next one is asked", wait_s)
         if wait_s:
             limits.pause(wait_s)  # no slot is held meanwhile
+        source = course.source
 
 
 def _attempted(spec: Spec, source: Source, kit: Kit, progress: Progress) -> tuple[Attempt, Verdict | None]:
