@@ -73,7 +73,9 @@ def outcome_of(
     spec: Spec, tried: Sequence[Attempt], ended: Attempt | None, error: FetchError | None, elapsed_s: float
 ) -> Outcome:
     attempts = tuple(tried)
-    fetched = sum(attempt.received_bytes for attempt in attempts)
+    fetched = 0
+    for attempt in attempts:  # nearly always one, for which a generator costs more than it sums
+        fetched += attempt.received_bytes
     if ended is not None:
         return Outcome(
             state="adopted" if ended.source is None else "stored",
