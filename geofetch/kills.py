@@ -13,7 +13,7 @@ import gevent
 
 from .errors import FetchError
 
-__all__ = ["INTERRUPTS", "KILLS", "Expired", "deadline", "hold", "shielded"]
+__all__ = ["ENDLESS", "INTERRUPTS", "KILLS", "Expired", "deadline", "hold", "shielded"]
 
 #: What ends the whole process, not one download: it always goes up.
 INTERRUPTS = (KeyboardInterrupt, SystemExit)
@@ -52,6 +52,10 @@ class deadline:
             self._timer.close()
             if exc is self._timer and self._error is not None:
                 raise self._error from None
+
+
+#: Where nobody has told an end; one for all, since it remembers nothing.
+ENDLESS = deadline(None, None)
 
 
 class shielded:

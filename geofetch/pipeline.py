@@ -95,7 +95,7 @@ def walk(spec: Spec, kit: Kit, progress: Progress | None = None) -> Outcome:
     if kit.deadline_s is not None:
         late = DeadlineExceeded(f"not done within {kit.deadline_s} s", spec=spec)
     try:
-        with kills.deadline(kit.deadline_s, late):
+        with kills.deadline(kit.deadline_s, late) if late is not None else kills.ENDLESS:
             observers = _taking_part(kit.specs, spec)
             observers.tell("planned")
             turn()
