@@ -300,6 +300,8 @@ def _taking_part(door: Door, what: Attempt | Spec) -> Bound:
 class _told_of:
     """Around an attempt: how it ended is written on it, and told to ``failed`` if it failed or was killed."""
 
+    __slots__ = ("_attempt", "_began", "_hooks", "answer")
+
     def __init__(self, attempt: Attempt, hooks: Bound) -> None:
         self._attempt = attempt
         self._hooks = hooks
