@@ -46,7 +46,7 @@ class Bound:
     """The hooks of one attempt: those of a fact by its name, in the order of the stages.
 
     They are looked for when they are told something, and kept by nobody.  ``offloaded`` are the chunk hooks that may
-    leave the hub; they are not among those of ``chunk``.
+    leave the hub; they are not among those of ``chunk``.  ``every_chunk`` are both, where none leaves it.
     """
 
     __slots__ = ("_listeners", "_plan")
@@ -61,6 +61,10 @@ class Bound:
     @property
     def offloaded(self) -> Sequence[Hook]:
         return self[_OFFLOADED]
+
+    @property
+    def every_chunk(self) -> Sequence[Hook]:
+        return self[_EVERY_CHUNK]
 
     def ask(self, fact: str, *told: Any) -> None:
         """Tell those who may refuse: the first who raises ends the attempt."""
@@ -113,8 +117,9 @@ def _observed(hook: Hook, *told: Any) -> Any:
         return None
 
 
-#: Where the plan has the chunk hooks that may leave the hub; no fact is called so.
+#: Where the plan has the chunk hooks that may leave the hub, and where all of them; no fact is called so.
 _OFFLOADED = "chunk, offloaded"
+_EVERY_CHUNK = "chunk, every"
 _BYTES = frozenset({"headers", "chunk", "received", _OFFLOADED})
 
 
@@ -135,6 +140,7 @@ class _Plan:
                     later.add(at)
         #: Who listens, and what is called with the listener before all else that is told.
         self.by_fact = {fact: tuple(told) for fact, told in by_fact.items()}
+        self.by_fact[_EVERY_CHUNK] = (*by_fact.get("chunk", ()), *by_fact.get(_OFFLOADED, ()))
         #: Those who listen to the bytes alone.
         self.of_bytes = tuple(at for at in range(count) if at not in later)
 

@@ -219,7 +219,7 @@ def _streamed(attempt: Attempt, kit: Kit, hooks: Bound, slot: limits.Slot) -> No
 def _passed_on(body: Body, hooks: Bound, kit: Kit) -> int:
     """Every chunk to everybody who takes part, until they are through with it; how many bytes it were."""
     lane = body.landing = _lane(hooks, kit, body.head.length)
-    inline = hooks["chunk"] if lane is not None else (*hooks["chunk"], *hooks.offloaded)
+    inline = hooks["chunk"] if lane is not None else hooks.every_chunk
     body.unseen = lane is not None and not inline
     size = 0
     try:
