@@ -41,12 +41,20 @@ _SECRET_QUERY = re.compile(
 
 def checked_url(url: str) -> str:
     """The URL itself, if a file can be fetched from it; a SpecError that says what is wrong otherwise."""
+    checked_origin(url)
+    return url
+
+
+def checked_origin(url: str) -> tuple[str, str, int]:
+    """The origin of a URL, if a file can be fetched from it; a SpecError that says what is wrong otherwise."""
     if not isinstance(url, str):
         raise SpecError(f"a source is a URL in text, not {type(url).__name__}")
     plain = _PLAIN_URL.fullmatch(url)
-    if plain is None or _origin(plain[1]) is None:
+    known = _origin(plain[1]) if plain is not None else None
+    if known is None:
         _check(url)
-    return url
+        known = _read_origin(url)
+    return known
 
 
 def _check(url: str) -> None:
@@ -167,6 +175,8 @@ def name_of(url: str) -> str:
 
 def checked_path(path: str, what: str = "path") -> str:
     """The relative POSIX path itself, if a file may be stored under it; a SpecError otherwise."""
+    if isinstance(path, str) and len(path) <= NAME_BYTES and _PLAIN_PATH.fullmatch(path):
+        return path
     problem = _path_problem(path)
     if problem:
         raise SpecError(f"unsafe {what} {path!r}: {problem}")
@@ -176,8 +186,6 @@ def checked_path(path: str, what: str = "path") -> str:
 def _path_problem(path: str) -> str | None:
     if not isinstance(path, str):
         return f"a path is text, not {type(path).__name__}"
-    if len(path) <= NAME_BYTES and _PLAIN_PATH.fullmatch(path):
-        return None
     if not path:
         return "it is empty"
     if path.startswith("/"):

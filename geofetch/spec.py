@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from .digest import Digest, DigestLike, algorithm, digests, hasher
 from .errors import SpecError
-from .names import checked_path, checked_url, kept, name_of, origin, shown
+from .names import checked_origin, checked_path, kept, name_of, shown
 
 __all__ = [
     "Digest",
@@ -162,8 +162,7 @@ class Source:
     _origin: tuple[str, str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        checked_url(self.url)
-        object.__setattr__(self, "_origin", origin(self.url))
+        object.__setattr__(self, "_origin", checked_origin(self.url))
         for name, value in (("priority", self.priority), ("weight", self.weight)):
             if not isinstance(value, int) or isinstance(value, bool) or value < 0:
                 raise SpecError(f"{name} of {self.shown} is a whole number from 0, not {value!r}")
