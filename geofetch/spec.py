@@ -300,9 +300,10 @@ _digests = digests
 
 
 def _sources(source: SourceLike | None, sources: Iterable[SourceLike]) -> tuple[Source, ...]:
-    if isinstance(sources, str | Mapping | Source):
+    # Asking an abstract class costs more than all else in here, and mostly these are ().
+    if type(sources) is not tuple and isinstance(sources, str | Mapping | Source):
         raise SpecError("sources is a list; give a single one as source")
-    found = tuple(map(Source.of, sources or ()))
+    found = tuple(map(Source.of, sources)) if sources else ()
     if source is not None:
         found = (Source.of(source), *found)
     if not found:
@@ -311,7 +312,7 @@ def _sources(source: SourceLike | None, sources: Iterable[SourceLike]) -> tuple[
 
 
 def _text(path: Any) -> Any:
-    return os.fspath(path) if isinstance(path, os.PathLike) else path
+    return path if type(path) is str or not isinstance(path, os.PathLike) else os.fspath(path)
 
 
 def _size(size: int | None) -> int | None:
