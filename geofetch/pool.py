@@ -379,16 +379,12 @@ class _Sessions:
 
     def call_nobody(self, spec: Spec) -> bool:
         """Whether nothing of a user's runs when this spec's sources are asked."""
-        profiles = {spec.profile_of(source) for source in spec.sources} if _has_profiles(spec) else ()
-        for profile in profiles:
+        for source in spec.sources:
+            profile = spec.profile_of(source)
             known = self._named.get(profile) if isinstance(profile, str) else profile
             if known is not None and callable(known.auth):
                 return False
         return self._base.calls_nobody
-
-
-def _has_profiles(spec: Spec) -> bool:
-    return spec.profile is not None or any(source.profile is not None for source in spec.sources)
 
 
 #: What a Pool can be told, and ``fetch`` passes on.

@@ -140,7 +140,7 @@ class Session(requests.Session):
         """Whether its requests run nothing but our code and requests': no callable auth, no hook, no adapter of
         somebody's."""
         ours = self.auth is None or type(self.auth) is tuple or self.has_settled_auth
-        return ours and self.hooks == lean.NO_HOOKS and all(map(_is_known, self.adapters.values()))
+        return ours and self.hooks == lean.NO_HOOKS and _KNOWN.issuperset(map(type, self.adapters.values()))
 
     @property
     def has_settled_auth(self) -> bool:
@@ -331,6 +331,8 @@ class Session(requests.Session):
 #: Where methods are written that may be passed by.
 REQUESTS, ADAPTERS, OURS = vars(sessions), vars(adapters), globals()
 OUR_ADAPTER = vars(sys.modules[Adapter.__module__])
+#: Adapters that run nobody else's code, unless a class was derived from them.
+_KNOWN = frozenset({Adapter, FileAdapter})
 
 
 def _check_header(name: str, value: str) -> None:
@@ -386,7 +388,3 @@ def patch(url: str, data: Any = None, **kwargs: Any) -> Response:
 def delete(url: str, **kwargs: Any) -> Response:
     """``requests.delete``; see :func:`request`."""
     return request("delete", url, **kwargs)
-
-
-def _is_known(adapter: Any) -> bool:
-    return type(adapter) is Adapter or type(adapter) is FileAdapter
