@@ -7,7 +7,7 @@ order they are handed over (runs.py).
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import copy_context
+from contextvars import Context
 from copy import copy
 from typing import Any
 
@@ -45,10 +45,11 @@ class Job:
         spec: Spec,
         kit: Kit,
         ended: Callable[[Job], None],
+        crew: Crew,
         raises: bool = False,
-        crew: Crew | None = None,
         *,
         among: set[Job],
+        waited: bool = False,
     ) -> None:
         self.spec = spec
         self.outcome: Outcome | None = None
@@ -62,8 +63,8 @@ class Job:
         #: Whether its walk has begun.
         self.walking = False
         # Those of a run are waited for by the run, and it has an Event of its own.
-        self._ended = Event() if crew is None else None
-        self._worker: _Worker | None = (crew or Crew(0)).begin(self)
+        self._ended = Event() if waited else None
+        self._worker: _Worker | None = crew.begin(self)
         among.add(self)
 
     def get(self, timeout: float | None = None) -> Outcome:
@@ -148,11 +149,13 @@ class Crew:
     to ``kept`` of them stay for the next job.
 
     None stays where a user's code runs in them: what it leaves behind (a Timeout that was never stopped, a value in a
-    greenlet's local) would strike, or show up in, another file's download.
+    greenlet's local) would strike, or show up in, another file's download.  ``context`` makes the one that a new
+    greenlet works in: gevent copies none by itself.
     """
 
-    def __init__(self, kept: int) -> None:
+    def __init__(self, kept: int, context: Callable[[], Context]) -> None:
         self.kept = kept
+        self.context = context
         self.idle: list[_Worker] = []
 
     def begin(self, job: Job) -> _Worker:
@@ -187,8 +190,8 @@ class _Worker:
         self._job: Job | None = job
         self.loop = gevent.get_hub().loop
         self.greenlet: Any = _Greenlet(self._work)
-        # gevent copies no context by itself: with it, a hook that maps over its own pool borrows its download's slot.
-        self.greenlet.gr_context = copy_context()
+        # With a context of its own, a hook that maps over its own pool borrows its download's slot.
+        self.greenlet.gr_context = crew.context()
         self.greenlet.rawlink(self._left)
         self.greenlet.start()
 

@@ -10,8 +10,9 @@ import difflib
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from dataclasses import replace
+from functools import partial
 from random import Random
 from typing import Any, Literal, TypeAlias
 
@@ -101,6 +102,8 @@ class Pool:
         self._ahead = min(AHEAD * self.size, self.size + AHEAD_MOST)
         self._places = Semaphore(self._ahead)
         self._jobs: set[Job] = set()
+        #: Walks each job in a greenlet of its own.
+        self._alone = Crew(0, partial(_entered, id(self)))
         self._runs: set[Run] = set()
         self._closed = False
         self._spawned: _Counted | None = None
@@ -208,10 +211,10 @@ class Pool:
     ) -> Run:
         self._check_open()
 
-        crew = Crew(self._ahead if self._only_ours else 0)
+        crew = Crew(self._ahead if self._only_ours else 0, self._alone.context)
 
         def start(spec: Spec, ended: Callable[[Job], None]) -> Job:
-            return self._job(spec, kit, ended, False, crew if self._sessions.call_nobody(spec) else None)
+            return Job(spec, kit, ended, crew if self._sessions.call_nobody(spec) else self._alone, among=self._jobs)
 
         def refuse(spec: Spec, error: FetchError) -> Outcome:
             return never_walked(spec, kit, error)
@@ -250,14 +253,7 @@ class Pool:
             if not nested:
                 self._places.release()
 
-        return self._job(given, kit, ended, self._raises)
-
-    def _job(self, spec: Spec, kit: Kit, ended: Callable[[Job], None], raises: bool, crew: Crew | None = None) -> Job:
-        token = _inside.set(_inside.get() | {id(self)})
-        try:
-            return Job(spec, kit, ended, raises, crew, among=self._jobs)
-        finally:
-            _inside.reset(token)
+        return Job(given, kit, ended, self._alone, self._raises, among=self._jobs, waited=True)
 
     def walk_here(self, spec: Spec) -> Outcome:
         """One spec in this very greenlet: what :func:`fetch` does."""
@@ -314,6 +310,13 @@ class Pool:
 
     def __repr__(self) -> str:
         return f"Pool({self.size}, store={self.store!r}, {len(self._jobs)} under way)"
+
+
+def _entered(pool: int) -> Context:
+    """A context as the one here, but inside of this pool."""
+    found = copy_context()
+    found.run(_inside.set, _inside.get() | {pool})
+    return found
 
 
 def _is_ours(part: Any) -> bool:
