@@ -191,9 +191,11 @@ class Put:
         for one in self.spec.sources:
             place = place_of(one, profile)
             ok_at = self.at if one is self.source else None
-            if place not in found or ok_at is not None:
-                told = found.get(place, (one.priority, one.weight, loses_query(one)))
-                found[place] = (*told[:3], ok_at, None, 0, None)
+            known = found.get(place)
+            if known is None:
+                found[place] = (one.priority, one.weight, loses_query(one), ok_at, None, 0, None)
+            elif ok_at is not None:
+                found[place] = (*known[:3], ok_at, None, 0, None)
         return found
 
     def apply(self, book: Book) -> None:

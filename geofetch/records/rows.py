@@ -166,9 +166,12 @@ def save_new(database: Database, rows: Sequence[Row]) -> bool:
     units, digests, sources, repositories = [], [], [], []
     for number, row in enumerate(rows, next_id(database)):
         units.append((number, *_values(row)))
-        digests += [(number, algorithm, *told) for algorithm, told in row.digests.items()]
-        sources += [(number, *place, *told) for place, told in row.sources.items()]
-        repositories += [(number, name) for name in row.repositories]
+        for algorithm, told in row.digests.items():
+            digests.append((number, algorithm, *told))
+        for place, source in row.sources.items():
+            sources.append((number, *place, *source))
+        for name in row.repositories:
+            repositories.append((number, name))
     _write_units(database, units)
     _write_digests(database, digests)
     _write_sources(database, sources)
