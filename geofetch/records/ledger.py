@@ -16,7 +16,7 @@ from ..errors import RecordError
 from . import reader
 from .changes import Book, Change, Import, Note, Put
 from .database import Address, of_database, open_database, reason, set_durable, snapshot, translated
-from .rows import load, load_rivals, save, save_new
+from .rows import load, load_rivals, places_of, save, save_new
 from .units import FILE
 
 __all__ = ["Ledger"]
@@ -142,11 +142,12 @@ def _written_as_new(database: Database, changes: Sequence[Change]) -> bool:
     known is refused by the index on ``identity``, and a place that another unit is said to be in is looked up.
     """
     rows = [change.row for change in changes if isinstance(change, Put)]
-    if len(rows) < len(changes) or len({row.place for row in rows}) < len(rows):
+    places = places_of(rows)
+    if len(rows) < len(changes) or len(places) < len(rows):
         return False
     try:
         with database.atomic():
-            return save_new(database, rows)
+            return save_new(database, rows, places)
     except IntegrityError:
         return False
 

@@ -19,13 +19,13 @@ from typing import Any, TypeVar
 from peewee import Database, Model
 
 from ..spec import Digest, Source
-from .changes import Book, Row
+from .changes import Book, Place, Row
 from .database import MOST_VALUES, next_id
 from .models import DigestRow, RepositoryRow, SourceRow, UnitRepositoryRow, UnitRow
 from .sql import done, run, text_of
 from .units import Health, Unit
 
-__all__ = ["ask", "chunks", "load", "load_ids", "load_rivals", "save", "save_new", "unit_of", "unsigned"]
+__all__ = ["ask", "chunks", "load", "load_ids", "load_rivals", "places_of", "save", "save_new", "unit_of", "unsigned"]
 
 T = TypeVar("T")
 
@@ -40,6 +40,7 @@ UNIT = [each.name for each in fields(Row) if each.name not in ("digests", "sourc
 SOURCE = ["priority", "weight", "secret_query", "last_ok_at", "last_failed_at", "failures", "last_error"]
 
 _columns = attrgetter(*UNIT)
+_place = attrgetter("store", "store_key")
 _INODE = UNIT.index("inode")
 
 
@@ -155,13 +156,18 @@ def _write_units(database: Database, units: list[tuple[Any, ...]]) -> None:
     _upsert(database, UnitRow, ["id", *UNIT], units, ["id"])
 
 
-def save_new(database: Database, rows: Sequence[Row]) -> bool:
-    """Write rows of units that no table knows, each with a place of its own.
+def places_of(rows: Iterable[Row]) -> set[Place]:
+    """Where they are."""
+    return set(map(_place, rows))
+
+
+def save_new(database: Database, rows: Sequence[Row], places: set[Place]) -> bool:
+    """Write rows of units that no table knows, each with one of these places of its own.
 
     False where a place is taken: then nothing was written.  An IntegrityError where a unit is known: then the
     transaction is to be given up.  The rows stay as they are, without a number: they may be written otherwise.
     """
-    if _taken(database, rows):
+    if _taken(database, places):
         return False
     units, digests, sources, repositories = [], [], [], []
     for number, row in enumerate(rows, next_id(database)):
@@ -179,9 +185,8 @@ def save_new(database: Database, rows: Sequence[Row]) -> bool:
     return True
 
 
-def _taken(database: Database, rows: Iterable[Row]) -> bool:
-    """Whether a unit is said to be where one of these is."""
-    places = {row.place for row in rows}
+def _taken(database: Database, places: set[Place]) -> bool:
+    """Whether a unit is said to be in one of these."""
     found = _present(database, "taken", {key for _, key in places}, ["store", "store_key"])
     return any(place in places for place in found)
 
