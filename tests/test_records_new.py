@@ -17,7 +17,7 @@ from geofetch.records import rows as rows_module
 from geofetch.records.changes import Change, Mark, Put
 from geofetch.records.database import located
 from geofetch.records.ledger import Ledger
-from geofetch.records.units import canonical
+from geofetch.records.units import canonical, file_key, file_text
 from geofetch.spec import Source, Spec
 
 from .test_records import sha256
@@ -186,6 +186,12 @@ def test_two_sources_and_two_digests_are_rows_of_their_own(ledger: Ledger, gener
 )
 def test_a_key_of_text_is_the_same_json_as_any(key: dict[Any, Any]) -> None:
     assert canonical(key) == json.dumps(key, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+@pytest.mark.parametrize("store", [".", "file:///srv/a%20b", "", 'q"\\/\x00\x1f\x7f\u2028é\U0001f600\udcff'])
+@pytest.mark.parametrize("path", ["a/b", 'q"\\/\x00\x1f\x7f\u2028é\U0001f600\udcff'])
+def test_the_key_of_a_file_is_the_same_text_as_any(store: str, path: str) -> None:
+    assert file_text(store, path) == canonical(file_key(store, path))
 
 
 @pytest.mark.parametrize("key", [{"a": float("nan")}, {"a": b"bytes"}, {"a": "x", 1: "y"}])

@@ -23,7 +23,7 @@ from .units import (
     Unit,
     UnitState,
     canonical,
-    file_key,
+    file_text,
     identity,
     loses_query,
     named,
@@ -158,9 +158,10 @@ class Put:
     def prepare(self) -> None:
         """Work out the row; raises for what no row can hold."""
         spec, kept = self.spec, self.kept
-        kind, key = named(spec.unit, kept.store, spec.path)
-        text = canonical(key)
-        digests = {digest.algorithm: (digest.value, True) for digest in spec.digests}
+        kind, text = named(spec.unit, kept.store, spec.path)
+        digests: dict[str, tuple[bytes, bool]] = {}
+        for digest in spec.digests:
+            digests[digest.algorithm] = (digest.value, True)
         for digest in self.digests.values():
             digests.setdefault(digest.algorithm, (digest.value, False))
         self.row = Row(
@@ -325,12 +326,11 @@ class Note:
         self.place = (self.source.kept, profile_name(self.spec.profile_of(self.source)))
         self.identity = None
         if self.spec.unit is not None or self.store is not None:
-            kind, key = named(self.spec.unit, self.store or "", self.spec.path)
-            self.identity = identity(kind, canonical(key))
+            self.identity = identity(*named(self.spec.unit, self.store or "", self.spec.path))
 
     def apply(self, book: Book) -> None:
         path = self.spec.path
-        meant = {identity(FILE, canonical(file_key(store, path))) for store in book.stores}
+        meant = {identity(FILE, file_text(store, path)) for store in book.stores}
         for each in meant if self.identity is None else {self.identity}:
             row = book[each]
             known = None if row is None else row.sources.get(self.place)
