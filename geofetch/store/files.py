@@ -98,7 +98,9 @@ class FileStore:
         key = self._layout.find(spec)
         if key is None:
             return None
-        if nothing_at(self._path(key)):
+        # A spec has checked its own path already.
+        path = self._inside(key) if key == spec.path else self._path(key)
+        if nothing_at(path):
             if len(self._vacant) >= REMEMBERED:
                 self._vacant.clear()
             self._vacant.add(key)
@@ -106,7 +108,6 @@ class FileStore:
         seen = self.stat(key)
         if seen is None:
             return None
-        path = self._tree.at(key)
         given_up: list[bool] = []
 
         def read(lengths: Mapping[str, int]) -> Mapping[str, Digest] | None:
@@ -259,7 +260,10 @@ class FileStore:
         return running
 
     def _path(self, key: str) -> str:
-        self._tree.peek(checked_path(key, "key").rpartition("/")[0])  # refuses what leads out of the root
+        return self._inside(checked_path(key, "key"))
+
+    def _inside(self, key: str) -> str:
+        self._tree.peek(key.rpartition("/")[0])  # refuses what leads out of the root
         return self._tree.at(key)
 
     def _kept(self, key: str, seen: os.stat_result) -> Kept:

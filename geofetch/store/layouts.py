@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
@@ -71,7 +72,7 @@ class ByPath:
     address: str | None = None
     within = ""
 
-    def __init__(self, tree: Tree, naming: Callable[[Spec], str] = lambda spec: spec.path) -> None:
+    def __init__(self, tree: Tree, naming: Callable[[Spec], str] = attrgetter("path")) -> None:
         self._tree = tree
         self._naming = naming
 

@@ -41,6 +41,7 @@ class Tree:
 
     def __init__(self, root: str) -> None:
         self.root = root
+        self._start = root.rstrip("/") + "/"
         self._good: dict[str, str] = {}
         self._as_paths: dict[str, Path] = {}
         self._straight: dict[str, bool] = {}
@@ -49,7 +50,7 @@ class Tree:
 
     def at(self, key: str) -> str:
         """Where a key's file is, whether its folder exists or not."""
-        return f"{self.root}/{key}" if self.root != "/" else f"/{key}"
+        return self._start + key
 
     def location(self, key: str) -> Path:
         """The same as a Path."""
