@@ -18,7 +18,7 @@ import pytest
 from geofetch.pool import fetch
 from geofetch.records import Recorder
 from geofetch.spec import Spec
-from geofetch.store import FileStore, OneFile, syncing
+from geofetch.store import FileStore, OneFile
 from tests.origin.content import made
 from tests.support.apart import *  # noqa: F403 - a fixture of these tests
 from tests.support.apart import Disk, client, clients, command, job
@@ -183,8 +183,6 @@ def test_what_is_refused_when_all_is_written_is_told_and_leaves_the_old_file(
     kind: Any,
 ) -> None:
     root = tmp_path / "srv"
-    if call == "close":
-        monkeypatch.setattr(syncing, "told_at_write", lambda device: False)  # as over a network
     old, (first, second) = origins.http().serves(b"old"), _two(origins, SMALL)
     with Recorder(f"sqlite:///{tmp_path}/units.db", durable=durable) as recorder:
         store = OneFile(root / "a", durable=durable) if kind == "one" else FileStore(root, layout=kind, durable=durable)

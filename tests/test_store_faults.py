@@ -7,15 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from geofetch.errors import StoreError
-from geofetch.store import FileStore, OneFile, syncing
-from geofetch.store.filepart import FilePart
+from geofetch.store import FileStore, OneFile
 from tests.support.apart import open_to_all
 
 from .store_conformance import digests_of, put, written
@@ -191,12 +189,6 @@ def _failing(patch: pytest.MonkeyPatch, call: str, number: int, when: Any = lamb
     return failed
 
 
-@pytest.fixture
-def late(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file system that may tell at close what it could not write, wherever these tests run."""
-    monkeypatch.setattr(syncing, "told_at_write", lambda device: False)
-
-
 @pytest.mark.parametrize("kind", ["path", "digest", "one"])
 @pytest.mark.parametrize(
     ("call", "number"),
@@ -207,7 +199,7 @@ def late(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_name_that_cannot_be_given_is_told_and_nothing_is_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: None, kind: Any, call: str, number: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any, call: str, number: int
 ) -> None:
     store = OneFile(tmp_path / "a") if kind == "one" else FileStore(tmp_path, layout=kind)
     put(store, b"old", "a")
@@ -225,7 +217,7 @@ def test_a_name_that_cannot_be_given_is_told_and_nothing_is_left(
 
 
 def test_a_close_that_fails_is_heard_before_the_file_has_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = FileStore(tmp_path)
     part = written(store, b"x", "a")
@@ -237,44 +229,6 @@ def test_a_close_that_fails_is_heard_before_the_file_has_its_name(
     assert caught.value.errno == errno.EIO
     part.discard()
     assert not (tmp_path / "a").exists()
-    store.close()
-
-
-@pytest.mark.parametrize(
-    ("make", "early", "heard"),
-    [
-        pytest.param(FileStore, True, False, id="a-file-system-that-tells-at-write"),
-        pytest.param(FileStore, False, True, id="any-other"),
-        pytest.param(lambda root: OneFile(root / "a"), True, True, id="no-marker-holds-the-file-system"),
-    ],
-)
-def test_a_close_is_listened_to_unless_it_has_nothing_to_tell(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any, early: bool, heard: bool
-) -> None:
-    monkeypatch.setattr(syncing, "told_at_write", lambda device: early)
-    store = make(tmp_path)
-    part = written(store, b"x", "a")
-    with monkeypatch.context() as patch:
-        asked = _failing(patch, "dup", errno.EIO)
-        with pytest.raises(StoreError, match="publishing") if heard else nullcontext():
-            part.publish({})
-    assert len(asked) == heard
-    part.discard()
-    store.close()
-
-
-def test_a_folder_that_is_another_file_system_has_its_close_listened_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(syncing, "told_at_write", lambda device: True)
-    store = FileStore(tmp_path)
-    part = written(store, b"x", "a")
-    monkeypatch.setattr(FilePart, "device", -1)
-    with monkeypatch.context() as patch:
-        _failing(patch, "dup", errno.EIO)
-        with pytest.raises(StoreError, match="publishing"):
-            part.publish({})
-    part.discard()
     store.close()
 
 

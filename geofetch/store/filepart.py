@@ -153,8 +153,7 @@ class FilePart(OrderedPart):
         try:
             # Network file systems write at close, and say only then what failed.  A second descriptor closed hears it
             # just so, while the first still holds the lock that keeps sweeps away until the name is there.
-            if self.device != self._running.told_at_write:
-                os.close(os.dup(self._fd))
+            os.close(os.dup(self._fd))
             os.rename(self.path, final)
         except OSError as exc:
             raise refused(exc, f"publishing {final}") from exc

@@ -21,7 +21,6 @@ from collections.abc import Iterator
 
 from ..hubs import process
 from ..names import OURS, PART_PREFIX
-from . import syncing
 
 __all__ = ["Running", "dead_markers", "locked", "part_prefix", "sweep", "sweep_target", "token"]
 
@@ -77,9 +76,6 @@ class Running:
         self.pid = process()
         #: The paths of the parts that are open.
         self.live: dict[str, None] = {}
-        #: The root's device, if close(2) has nothing to tell there that write(2) did not; None: it may have.  The open
-        #: marker keeps it mounted: no other file system gets its number meanwhile.
-        self.told_at_write: int | None = None
         self._marker: dict[str, int] = {}
         # Also run at the interpreter's end, for whoever closes nothing: a part left by a clean exit is nobody's later.
         self._end = weakref.finalize(self, _ended, self.pid, home, self.live, self._marker)
@@ -90,8 +86,6 @@ class Running:
             return
         path, fd = _new_marker(self.home)
         self._marker[path] = fd
-        device = os.fstat(fd).st_dev
-        self.told_at_write = device if syncing.told_at_write(device) else None
 
     def retired(self) -> bool:
         """Remove the marker, unless parts are still open: it then stays until the process ends, and this is False."""

@@ -1,7 +1,7 @@
-"""One call that brings many files to the disk at once, and where the file system's word can be trusted.
+"""One call that brings many files to the disk at once, and where it can be trusted.
 
-In: a descriptor, a device.  Out: whether everything on that file system is on the disk, or refused at once.  Never: the
-hub (syncing blocks), a promise that the file system does not keep.
+In: a descriptor, a device.  Out: whether everything on that file system is on the disk.  Never: the hub (it blocks), a
+promise that the file system does not keep.
 
 Measured on ext4: 64 files of 9 KiB take 258 µs each by fsync(2) on four threads, 35 µs each by one syncfs(2).
 """
@@ -15,7 +15,7 @@ import platform
 import re
 from functools import cache
 
-__all__ = ["syncfs", "together", "told_at_write"]
+__all__ = ["syncfs", "together"]
 
 #: Local file systems on which syncfs(2) is as good as an fsync(2) of each file.  Over a network, and through FUSE, it
 #: may write to somebody's memory and call that done.  btrfs and overlays are left out since a file of theirs tells
@@ -29,14 +29,6 @@ TELLS_SINCE = (5, 8)
 def together(device: int) -> bool:
     """Whether the files of this device (``st_dev``) may be synced by one call."""
     return _tells() and _file_system(device) in TRUSTED
-
-
-def told_at_write(device: int) -> bool:
-    """Whether a write to a file of this device is refused where it is made, if at all before a sync.
-
-    None of these does anything at close(2); over a network, and through FUSE, it may be the first to tell.
-    """
-    return _file_system(device) in TRUSTED
 
 
 def syncfs(fd: int) -> None:
