@@ -43,67 +43,40 @@ class FilePart(OrderedPart):
     Raises FileNotFoundError if the folder is not there, StoreError for whatever else the system refuses.
     """
 
-    __slots__ = ("_fd", "_identity", "_mtime_ns", "_name", "_publisher", "_running", "folder", "number", "path", "size")
+    __slots__ = ("_fd", "_identity", "_mtime_ns", "_publisher", "_running", "folder", "number", "path", "size")
 
     def __init__(self, folder: str, name: str, running: Running, publisher: Publisher) -> None:
         super().__init__()
         self.folder = folder
-        self._name = name
         self.size = 0
         self._running = running
         self._publisher = publisher
-        #: Device and inode, as they are seen behind the first write: one look for both.
-        self._identity: tuple[int, int] | None = None
-        self._mtime_ns = 0
-        self._open()
-
-    def _open(self) -> None:
-        self.path, self._fd = _opened(self.folder, self._name)
+        self.path, self._fd, seen = _opened(folder, name)
         #: The later it was opened, the higher.
         self.number = next(_numbers)
-        self._running.live[self.path] = None
+        self._identity = (seen.st_dev, seen.st_ino)
+        self._mtime_ns = seen.st_mtime_ns
+        running.live[self.path] = None
 
     def _append(self, view: memoryview) -> None:
+        fd = self._fd
         try:
-            if self.size and not self._unchanged(os.fstat(self._fd)):
+            if self.size and not self._unchanged(os.fstat(fd)):
                 raise self._touched("it changed between two writes")
-            seen = self._written(view)
-            while self._identity is None:
-                if seen.st_nlink:
-                    self._identity = (seen.st_dev, seen.st_ino)
-                else:  # a sweep of another process came between the opening and the lock, and took it
-                    self._open_another()
-                    seen = self._written(view)
-            self._mtime_ns = seen.st_mtime_ns
+            left = len(view)
+            while left:
+                written = os.write(fd, view if left <= WRITTEN_BYTES else view[:WRITTEN_BYTES])
+                self.size += written
+                left -= written
+                if left:  # a write may also be short: of a full disk, at a limit
+                    view = view[written:]
+            self._mtime_ns = os.fstat(fd).st_mtime_ns
         except StoreError:  # an OSError too, as all of requests' tree is; it says already what happened
             raise
         except OSError as exc:
             raise refused(exc, f"writing {self.path}") from exc
 
-    def _written(self, view: memoryview) -> os.stat_result:
-        fd = self._fd
-        left = len(view)
-        while left:
-            written = os.write(fd, view if left <= WRITTEN_BYTES else view[:WRITTEN_BYTES])
-            self.size += written
-            left -= written
-            if left:  # a write may also be short: of a full disk, at a limit
-                view = view[written:]
-        return os.fstat(fd)
-
-    def _open_another(self) -> None:
-        lost, fd = self.path, self._fd
-        try:
-            self._open()  # first: if it is refused, the lost one is discarded as any
-        except FileNotFoundError:
-            raise self._touched("it was removed, and its folder with it") from None
-        self.size = 0
-        self._running.live.pop(lost, None)
-        os.close(fd)
-
     def _publish(self, digests: Mapping[str, Digest]) -> tuple[Any, Kept | None]:
-        if self._identity is None:
-            self._append(memoryview(b""))  # an empty file: nobody has looked at it yet
         return self._publisher(self, digests)
 
     def whole(self) -> os.stat_result:
@@ -138,8 +111,7 @@ class FilePart(OrderedPart):
 
     @property
     def device(self) -> int:
-        """Where its bytes lie; known once there are any, and of an empty part once it is published."""
-        assert self._identity is not None
+        """Where its bytes lie."""
         return self._identity[0]
 
     def sync_all(self) -> None:
@@ -208,7 +180,7 @@ class FilePart(OrderedPart):
             raise refused(exc, doing) from exc
 
 
-def _opened(folder: str, name: str) -> tuple[str, int]:
+def _opened(folder: str, name: str) -> tuple[str, int, os.stat_result]:
     prefix = f"{folder}/{part_prefix(name)}"
     while True:
         path = prefix + token()
@@ -221,10 +193,9 @@ def _opened(folder: str, name: str) -> tuple[str, int]:
         except OSError as exc:
             raise refused(exc, f"opening a part beside {folder}/{name}") from exc
         try:
-            # A sweep of another process may have taken the lock first: then the part is gone, or about to be.  If that
-            # sweep is through already the lock is to be had, and the first write sees that the name is gone.
-            if locked(fd) is not False:
-                return path, fd
+            # A sweep of another process may have taken the lock first: then the part is gone, or about to be.
+            if locked(fd) is not False and (seen := os.fstat(fd)).st_nlink:
+                return path, fd, seen
         except OSError as exc:
             os.close(fd)
             raise refused(exc, f"opening a part beside {folder}/{name}") from exc
