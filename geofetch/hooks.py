@@ -45,8 +45,9 @@ class Stage(Protocol):
 class Bound:
     """The hooks of one attempt: those of a fact by its name, in the order of the stages.
 
-    They are looked for when they are told something, and kept by nobody.  ``offloaded`` are the chunk hooks that may
-    leave the hub; they are not among those of ``chunk``.  ``every_chunk`` are both, where none leaves it.
+    They are looked for when they are told something, and kept by nobody; but a Listener with ``__slots__`` is told by
+    the methods that its class had when the door first saw one.  ``offloaded`` are the chunk hooks that may leave the
+    hub; they are not among those of ``chunk``.  ``every_chunk`` are both, where none leaves it.
     """
 
     __slots__ = ("_listeners", "_plan")

@@ -145,8 +145,8 @@ class Job:
 
 
 class Crew:
-    """The greenlets that walk the jobs of one run.  A new greenlet costs as much as a tenth of a small download, so up
-    to ``kept`` of them stay for the next job.
+    """The greenlets that walk jobs.  A new greenlet costs as much as a tenth of a small download, so up to ``kept`` of
+    them stay for the next job of their run.
 
     None stays where a user's code runs in them: what it leaves behind (a Timeout that was never stopped, a value in a
     greenlet's local) would strike, or show up in, another file's download.  ``context`` makes the one that a new

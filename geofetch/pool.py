@@ -30,7 +30,7 @@ from .session import Session, use_gate
 from .settings import Timeout, check_many, counted, patience, seconds
 from .spec import DigestLike, Profile, SourceLike, Spec, SpecLike
 from .store import FileStore, MemoryStore, Store, StoreStage, TempStore, store_for
-from .validate import Proof
+from .validate import Proving
 
 __all__ = ["Pool", "fetch"]
 
@@ -160,7 +160,7 @@ class Pool:
         storing = StoreStage(self.store, recorder.recall if recorder is not None else None, check)
         # The facts order the steps. Among those who hear of one fact, the user's stand before the store and the store
         # before the records: who refuses at "accepted" refuses what has no name yet; no one refuses what is recorded.
-        return (Proof(always), *own, *plain(hooks), storing, *([recorder] if recorder is not None else []))
+        return (Proving(always), *own, *plain(hooks), storing, *([recorder] if recorder is not None else []))
 
     # ----------------------------------------------------------------------------------------------------------- many
 

@@ -331,7 +331,7 @@ class Session(requests.Session):
 #: Where methods are written that may be passed by.
 REQUESTS, ADAPTERS, OURS = vars(sessions), vars(adapters), globals()
 OUR_ADAPTER = vars(sys.modules[Adapter.__module__])
-#: Adapters that run nobody else's code, unless a class was derived from them.
+#: Adapters that run nobody else's code; a class derived from them may.
 _KNOWN = frozenset({Adapter, FileAdapter})
 
 

@@ -16,10 +16,10 @@ from .errors import DigestMismatch, SizeMismatch, SpecError, TooLarge, Undecodab
 from .events import Attempt, Head, Listener
 from .spec import Digest, algorithm, hasher
 
-__all__ = ["Proof", "announced"]
+__all__ = ["Proving", "announced"]
 
 
-class Proof:
+class Proving:
     """Size and digests: those of the spec, and the digests of the server's own header; ``always`` are computed besides.
 
     One stage for both: a fact costs a small file one call for each stage that hears it.
@@ -31,10 +31,10 @@ class Proof:
         self._always = tuple(algorithm(named) for named in always)
 
     def bind(self, attempt: Attempt) -> Listener | None:
-        return None if attempt.source is None else _Proving(attempt, self._always)
+        return None if attempt.source is None else _Bytes(attempt, self._always)
 
 
-class _Proving(Listener):
+class _Bytes(Listener):
     """The bytes of one attempt, counted and hashed on their way."""
 
     __slots__ = ("_attempt", "_running", "_seen", "_told", "_want")

@@ -192,3 +192,15 @@ def test_what_requests_takes_and_no_proxy_reads_alike_is_no_download(mirror: Mir
     assert response.content.endswith(BODY)
     assert ("content-length" in response.headers) == bool(kept)
     assert "head" in str(refused(BadResponse, file.url))
+
+
+def test_only_lines_that_repeat_are_remembered_and_nothing_secret_or_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = heads._Lines()
+    monkeypatch.setattr(heads, "_field", known.__getitem__)
+    large = f"Server: {'x' * heads.REPEATED_MOST}"
+    lines = ["Server: x", "Set-Cookie: id=secret", "WWW-Authenticate: Basic", "Location: /?token=secret", large]
+    heads._parsed(OK + "".join(f"{line}\r\n" for line in lines).encode() + b"\r\n", (11, 200, "OK"))
+    assert dict(known) == {"Server: x": ("Server", "x")}
+    for number in range(2 * heads.LINES):
+        known[f"Date: {number}"]
+    assert 0 < len(known) <= heads.LINES

@@ -204,7 +204,7 @@ def roster() -> dict[str, type[Rival]]:
     )
 
 
-def _below(base: type) -> Iterator[type[Rival]]:
+def _below(base: type[Any]) -> Iterator[type[Rival]]:
     for one in base.__subclasses__():
         yield one
         yield from _below(one)

@@ -244,7 +244,7 @@ class _Lines(dict[str, tuple[str, str]]):
     def __missing__(self, line: str) -> tuple[str, str]:
         name, _, value = line.partition(":")
         field = name, value.lstrip(" \t")
-        if name.lower() in REPEATED:
+        if len(line) <= REPEATED_MOST and name.lower() in REPEATED:
             if len(self) >= LINES:
                 self.clear()
             self[line] = field
@@ -253,8 +253,8 @@ class _Lines(dict[str, tuple[str, str]]):
 
 #: What most answers of a server have in common, and what holds no secret, since it is remembered.
 REPEATED = frozenset({"accept-ranges", "cache-control", "connection", "content-type", "date", "server", "vary"})
-#: Lines that are remembered.
-LINES = 256
+#: Lines that are remembered, and how long they are at most.
+LINES, REPEATED_MOST = 256, 200
 _field = _Lines().__getitem__
 
 
