@@ -207,13 +207,15 @@ class Run:
         if self._timer is not None:
             self._timer.kill(block=False)
         self._left.set()
+        # First, since it waits for nobody: who is still at a job ends with it.  An iterator that nobody holds any more is
+        # closed in the hub, and whoever waits below may be killed; a greenlet that rests for ever is never collected.
+        self._crew.dismiss()
         if gevent.getcurrent() is gevent.get_hub():
             return
         self._feeder.join()
         while self._jobs:
             self._news.clear()
             self._news.wait()
-        self._crew.dismiss()
         self._unclaimed = tuple(self._line)
         close = getattr(self._iterator, "close", None)
         if close is not None:

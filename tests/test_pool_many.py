@@ -15,6 +15,7 @@ import pytest
 import geofetch
 from geofetch.errors import Cancelled, DeadlineExceeded, FetchError, NotFound, SpecError
 from geofetch.events import Outcome
+from geofetch.jobs import _Greenlet
 from geofetch.pool import AHEAD, AHEAD_MOST, Pool
 from geofetch.spec import Spec
 from tests.origin.content import made
@@ -341,6 +342,35 @@ LEAVING: dict[str, Callable[[Iterator[Outcome]], None]] = {
     "close": _close,
     "drop": _drop,
 }
+
+
+@pytest.mark.parametrize("how", ["imap", "imap_unordered"])
+def test_a_consumer_that_is_killed_leaves_no_greenlet(mirror: Mirror, how: str) -> None:
+    """Its frame held the iterator: that is closed in the hub, which cannot wait for anything."""
+    file, going = mirror.serves(BODY), gevent.event.Event()
+    with pooled(4) as pool:
+        pool.map(specs(file, 1))
+        leftovers = _crews()
+
+        def consume() -> None:
+            results = getattr(pool, how)(specs(file, 40))
+            next(results)
+            going.set()
+            gevent.sleep(100)
+            results.close()  # it is not reached, and keeps the iterator until then
+
+        consumer = gevent.spawn(consume)
+        assert going.wait(10)
+        until(lambda: not pool._jobs, what="all that may be pulled ahead done")
+        consumer.kill()
+        del consumer
+        until(lambda: _crews() <= leftovers, what="every greenlet of the run ended")
+
+
+def _crews() -> int:
+    """Greenlets that walk jobs, or wait for one."""
+    gc.collect()
+    return sum(type(each) is _Greenlet and not each.dead for each in gc.get_objects())
 
 
 def test_a_pool_that_is_left_with_an_iterator_half_way_ends_it(mirror: Mirror, spotless: Leftovers) -> None:
