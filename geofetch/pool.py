@@ -10,12 +10,14 @@ import difflib
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import ExitStack
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import replace
 from functools import partial
 from random import Random
 from typing import Any, Literal, TypeAlias
 
+import gevent
 from gevent.lock import Semaphore
 
 from . import limits
@@ -280,16 +282,24 @@ class Pool:
 
     def close(self) -> None:
         """Wait for the jobs, pull no more for an iteration half way, close what this pool made.  Twice does nothing."""
-        if self._closed:
-            return
-        self.join()
-        self._closed = True
-        for run in list(self._runs):
-            run.stop()
-        if self._spawned is not None:
-            self._spawned.__exit__()
-        for one in reversed(self._owned):
+        if not self._closed:
+            self.join()
+            self._closed = True
+        with ExitStack() as last:  # each of them, whatever the others raise
+            for one in self._owned:
+                last.callback(self._let_go, one)
+            if self._spawned is not None:
+                last.callback(self._spawned.__exit__)
+            for run in self._runs:
+                last.callback(run.stop)
+
+    def _let_go(self, one: Any) -> None:
+        try:
             one.close()
+        except Exception:
+            self._owned.remove(one)
+            raise
+        self._owned.remove(one)  # not if a kill struck: whoever closes it once more is to wait for it
 
     @property
     def tally(self) -> Tally | None:
@@ -302,7 +312,15 @@ class Pool:
     def __exit__(self, kind: Any, exc: BaseException | None, traceback: Any) -> None:
         if exc is not None:
             self.cancel()
-        self.close()
+        try:
+            self.close()
+        except Exception:
+            raise
+        except BaseException:
+            # Who waited here was killed, and nobody else comes to close it: it ends by itself, and soon.
+            self.cancel()
+            gevent.spawn(self.close)
+            raise
 
     def _check_open(self) -> None:
         if self._closed:

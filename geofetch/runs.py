@@ -207,8 +207,8 @@ class Run:
         if self._timer is not None:
             self._timer.kill(block=False)
         self._left.set()
-        # First, since it waits for nobody: who is still at a job ends with it.  An iterator that nobody holds any more is
-        # closed in the hub, and whoever waits below may be killed; a greenlet that rests for ever is never collected.
+        # First, since it waits for nobody: who is still at a job ends with it.  An iterator that nobody holds any more
+        # is closed in the hub, and whoever waits below may be killed; a greenlet at rest is never collected.
         self._crew.dismiss()
         if gevent.getcurrent() is gevent.get_hub():
             return

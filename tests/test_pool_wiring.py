@@ -7,11 +7,16 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import gevent
 import pytest
+from gevent.event import Event
 
 import geofetch
-from geofetch.errors import SpecError
+from geofetch.errors import RecordError, SpecError
+from tests.support.leftovers import Leftovers
 from tests.support.mirrors import Mirror
+from tests.support.waiting import until
+from tests.support.walking import *  # noqa: F403 - the fixtures of these tests
 
 
 @pytest.mark.parametrize("durable", [True, False])
@@ -33,6 +38,53 @@ def test_a_recorder_given_as_url_is_the_pools_own(mirror: Mirror, tmp_path: Path
         assert database.execute("select count(*) from units").fetchone() == (1,)
     database.close()
     assert sorted(p.name for p in (tmp_path / "srv").iterdir()) == ["a.rpm"]
+
+
+def test_what_a_pool_made_is_closed_whatever_its_records_say(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = geofetch.Pool(2, store=tmp_path / "srv", recorder=f"sqlite:///{tmp_path}/units.db", progress=False)
+    pool.map([mirror.serves(b"x", name="a.rpm").url])[0].raise_for_error()
+    closed = pool.recorder.close
+
+    def failing() -> None:
+        closed()
+        raise RecordError("the last batch was refused")
+
+    monkeypatch.setattr(pool.recorder, "close", failing)
+    assert sorted(p.name for p in (tmp_path / "srv").iterdir()) == [".geofetch", "a.rpm"]
+    with pytest.raises(RecordError, match="the last batch"):
+        pool.close()
+    assert sorted(p.name for p in (tmp_path / "srv").iterdir()) == ["a.rpm"], "the store was closed all the same"
+    pool.close()
+
+
+def test_a_pool_whose_block_is_killed_twice_ends_by_itself(mirror: Mirror, tmp_path: Path, spotless: Leftovers) -> None:
+    """The first kill cancels its jobs, the second one strikes whoever waits for them."""
+    held, mending, mended = mirror.serves(b"x", stall=0), Event(), Event()
+
+    def slow(*told: Any) -> None:
+        mending.set()
+        mended.wait(10)
+
+    def sync() -> None:
+        with geofetch.Pool(
+            2, store=tmp_path / "srv", recorder=f"sqlite:///{tmp_path}/units.db", hooks={"failed": slow}, progress=False
+        ) as pool:
+            job = pool.spawn(held.url)
+            asking.set()
+            job.wait()
+
+    asking = Event()
+    syncing = gevent.spawn(sync)
+    assert asking.wait(10)
+    until(lambda: held.requests, what="the file asked for")
+    syncing.kill(block=False)
+    assert mending.wait(10)
+    syncing.kill(timeout=10)
+    assert syncing.dead
+    mended.set()
+    until(lambda: not (tmp_path / "srv/.geofetch").exists(), what="the store closed")  # and spotless sees the records
 
 
 def test_a_profile_is_found_by_its_name_and_an_unknown_one_is_said(mirror: Mirror) -> None:
