@@ -119,11 +119,14 @@ def never_walked(spec: Spec, kit: Kit, error: FetchError, progress: Progress | N
     """The Outcome of a spec that was pulled and never started; what may be raised besides is as with ``walk``."""
     progress = progress or Progress()
     observers = NOBODY
+    passing_on: BaseException | None = None
     try:
         observers = _taking_part(kit.specs, spec)
     except FetchError:
         log.exception("a stage could not watch %s, which was never started", spec.source.shown)
-    passing_on = observers.tell_all("planned", [])
+    except BaseException as exc:  # somebody waits for the Outcome, and there is one
+        passing_on = exc
+    passing_on = observers.tell_all("planned", []) or passing_on
     outcome = progress.outcome = outcome_of(spec, progress.attempts, None, error, 0.0)
     passing_on = observers.tell_all("finished", [], outcome) or passing_on
     if passing_on is not None:

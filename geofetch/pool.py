@@ -244,12 +244,12 @@ class Pool:
         """
         self._check_open()
         given = Spec.of(spec)
-        nested = id(self) in _inside.get()
-        if not nested:
-            self._places.acquire()
         if self._spawned is None:
             self._spawned = _Counted(self)
         kit = self._spawned.__enter__()
+        nested = id(self) in _inside.get()
+        if not nested:
+            self._places.acquire()  # last: what fails before takes no place
 
         def ended(job: Job) -> None:
             if not nested:

@@ -105,6 +105,13 @@ def test_who_is_killed_while_waiting_for_a_place_takes_none(mirror: Mirror, spot
         assert all(job.get(timeout=10).ok for job in again)
 
 
+def test_a_progress_that_is_none_takes_no_place(mirror: Mirror, spotless: Leftovers) -> None:
+    with pooled(1, progress="bars") as pool:
+        for _ in range(AHEAD + 1):
+            with gevent.Timeout(10), pytest.raises(SpecError, match="progress"):
+                pool.spawn(mirror.serves(BODY).url)
+
+
 def test_leaving_a_pool_waits_for_its_jobs(mirror: Mirror, spotless: Leftovers) -> None:
     slow = mirror.serves(BODY, latency_s=0.1)
     with pooled() as pool:
@@ -127,6 +134,24 @@ def test_cancelled_before_it_ran(mirror: Mirror, spotless: Leftovers) -> None:
     assert source.hits == 0
     assert isinstance(outcome.error, Cancelled)
     assert outcome.error.spec is outcome.spec
+
+
+def test_cancelled_before_it_ran_although_a_stage_is_struck_as_it_hears_of_it(
+    mirror: Mirror, spotless: Leftovers
+) -> None:
+    class Struck:
+        def bind(self, attempt: Any) -> dict[str, Any]:
+            return {}
+
+        def watch(self, spec: Spec) -> dict[str, Any]:
+            raise gevent.GreenletExit
+
+    with pooled(stages=[Struck()]) as pool:
+        job = pool.spawn(mirror.serves(BODY).url)
+        job.cancel()
+        assert job.wait(10)
+        assert job.outcome is not None
+        assert job.outcome.state == "cancelled"
 
 
 def test_cancelled_while_waiting_for_a_slot(mirror: Mirror, spotless: Leftovers) -> None:
