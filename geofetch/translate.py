@@ -141,7 +141,7 @@ def _reason(chain: list[BaseException]) -> str:
         words = one.strerror if isinstance(one, OSError) and one.strerror else str(one)
         if words and not isinstance(one, KeyError):
             words = printable(re.sub(r"^.*(object )?at 0x[0-9a-f]+>: |^\w+\(host=[^)]*\): ", "", str(words)))
-            words = re.sub(r"[a-z]+://[^\s'\"]+", lambda found: shown(found[0]), words)
+            words = re.sub(r"(?<![a-z])[a-z]+://[^\s'\"]+", lambda found: shown(found[0]), words)
             return words if len(words) < 300 else words[:300] + "…"
     return ""
 

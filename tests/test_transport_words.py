@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import process_time
 from typing import Any
 
 import pytest
@@ -32,6 +33,15 @@ ESCAPES = "\x1b]0;owned\x07\x9b2J\x08"
 def test_no_control_character_of_a_server_reaches_a_message(mirror: Mirror, head: str, kind: type[SourceError]) -> None:
     error = refused(kind, mirror.plays([raw(head.encode("latin-1"))]).url)
     assert str(error).isprintable()
+
+
+def test_long_words_of_a_server_cost_no_more_than_their_length(mirror: Mirror) -> None:
+    """A search that began anew at each letter took 11 s for these, in which nobody else had a turn."""
+    url = mirror.plays([raw(b"a" * 60_000 + b"\r\n\r\n")]).url
+    began = process_time()
+    error = refused(BadResponse, url)
+    assert process_time() - began < 2
+    assert len(str(error)) < 500
 
 
 def test_a_url_in_the_words_of_an_adapter_is_masked() -> None:
