@@ -27,18 +27,15 @@ from .errors import SpecError
 from .hubs import own
 from .spec import Ticket
 
-__all__ = [
-    "Slot",
-    "Slots",
-    "configure",
-    "pause",
-    "process",
-]
+__all__ = ["Slot", "Slots", "configure", "process"]
 
 #: The share of the file descriptors that connections may take: files, databases and the program itself want some too.
 DESCRIPTOR_SHARE = 3
 
 _lock = Lock()
+#: Places that were left and are not given back yet: levels and host.  A garbage collection may strike inside the lock
+#: and close an answer that somebody forgot, so nobody waits for the lock to give a place back.
+_left: deque[tuple[tuple[Slots, ...], str]] = deque()
 #: Who waits, by host and caps, in the order of coming; those who were served go to the end.  Nobody in it could go: who
 #: can is granted at once.  So who comes need not look at it, and of those who wait for the same one look is enough.
 _waiting: OrderedDict[tuple[str, tuple[Slots, ...]], deque[_Waiting]] = OrderedDict()
@@ -271,8 +268,22 @@ class _Waiting:
             self.here.leave()
 
 
+class _Locked:
+    """Around what only one thread may do at once."""
+
+    def __enter__(self) -> None:
+        _lock.acquire()
+
+    def __exit__(self, *exc: object) -> None:
+        _lock.release()
+        _settle()
+
+
+_locked = _Locked()
+
+
 def _wait(levels: tuple[Slots, ...], host: str, timeout_s: float | None) -> None:
-    with _lock:
+    with _locked:
         if _all_free(levels, host):
             for level in levels:
                 level._add(host)
@@ -282,21 +293,30 @@ def _wait(levels: tuple[Slots, ...], host: str, timeout_s: float | None) -> None
     try:
         me.wait(timeout_s)
     except BaseException:
-        with _lock:
+        with _locked:
             if me.granted:
-                for level in levels:
-                    level._remove(host)
-                _grant_all()
+                _left.append((levels, host))
             else:
                 _forget(me)
         raise
 
 
 def _give_back(levels: tuple[Slots, ...], host: str) -> None:
-    with _lock:
-        for level in levels:
-            level._remove(host)
-        _grant_all()
+    _left.append((levels, host))
+    _settle()
+
+
+def _settle() -> None:
+    """Give back what was left.  Where the lock is taken, whoever has it does so: he comes here when he leaves it."""
+    while _left and _lock.acquire(False):
+        try:
+            while _left:
+                levels, host = _left.popleft()
+                for level in levels:
+                    level._remove(host)
+            _grant_all()
+        finally:
+            _lock.release()
 
 
 def _all_free(levels: tuple[Slots, ...], host: str) -> bool:
@@ -369,14 +389,9 @@ def configure(*, max_connections: int | None = None, per_host: int | None = None
     """
     most = _cap(max_connections, "max_connections")
     host_most = _cap(per_host, "per_host")
-    with _lock:
+    with _locked:
         if most is not None:
             process.total = min(most, descriptors_for_connections())
         if host_most is not None:
             process.per_host = host_most
         _grant_all()
-
-
-def pause(seconds: float) -> None:
-    """Let the others go on for so long."""
-    gevent.sleep(seconds)

@@ -26,7 +26,7 @@ from .lane import Lane
 from .session import Session
 from .spec import Profile, Source, Spec
 from .stream import Body, Patience, host_of, opened
-from .turns import turn
+from .turns import pause, turn
 
 __all__ = ["Kit", "Progress", "walk"]
 
@@ -173,7 +173,7 @@ def _fetched(spec: Spec, kit: Kit, progress: Progress) -> Attempt:
             raise final(spec, progress.attempts, attempt.error)
         log.info("%s; %s in %.1f s", attempt.error, "asked again" if wait_s else "the next one is asked", wait_s)
         if wait_s:
-            limits.pause(wait_s)  # no slot is held meanwhile
+            pause(wait_s)  # no slot is held meanwhile
         source = course.source
 
 

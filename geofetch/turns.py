@@ -11,7 +11,7 @@ from time import monotonic
 import gevent
 from gevent.hub import Waiter
 
-__all__ = ["turn"]
+__all__ = ["pause", "turn"]
 
 #: Seconds that downloads may take of one pass of the loop before the rest of them waits for the next one.
 PASS_S = 0.02
@@ -59,3 +59,8 @@ def turn() -> None:
     if turns is None:
         turns = held["_geofetch_turns"] = _Turns()
     turns.take()
+
+
+def pause(seconds: float) -> None:
+    """Let the others go on for so long."""
+    gevent.sleep(seconds)

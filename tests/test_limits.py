@@ -14,6 +14,8 @@ from gevent.event import Event
 from geofetch import kills, limits
 from geofetch.errors import DeadlineExceeded, SpecError
 from geofetch.limits import Slots
+from tests.support.mirrors import Mirror
+from tests.support.walking import in_subprocess
 
 
 def test_no_cap_is_passed_whatever_is_killed() -> None:
@@ -117,6 +119,39 @@ def test_another_threads_hub_shares_the_caps() -> None:
     held.leave()
     elsewhere.get(timeout=10)
     assert slots.used == 0
+
+
+def test_an_answer_that_is_forgotten_gives_its_place_back_wherever_the_collector_finds_it(mirror: Mirror) -> None:
+    """It may find it while this very thread has the lock."""
+    answer = mirror.serves(b"x" * 100_000, stall=10).url
+    said = in_subprocess(
+        """
+        import gc, warnings
+        from geofetch import limits
+
+        def forget():
+            response = geofetch.get(url, stream=True, timeout=10)
+            response.cycle = [response]
+
+        gc.disable()
+        free = limits.Slots._free
+
+        def collecting(self, host):
+            gc.collect()
+            return free(self, host)
+
+        warnings.simplefilter("ignore", ResourceWarning)  # that it was forgotten is told, too
+        limits.configure(max_connections=1)
+        forget()
+        print(limits.process.used)
+        limits.Slots._free = collecting
+        limits.process.take("h", timeout_s=10).leave()
+        print(limits.process.used)
+        """,
+        timeout_s=30,
+        url=answer,
+    )
+    assert said.split() == ["1", "0"]
 
 
 def test_configure_narrows_the_process_but_never_past_the_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ import gevent.event
 import pytest
 
 import geofetch
-from geofetch import limits
+from geofetch import limits, pipeline
 from geofetch.errors import (
     BadStatus,
     DigestMismatch,
@@ -52,7 +52,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         found.append(seconds)
         gevent.sleep(0)
 
-    monkeypatch.setattr(limits, "pause", pause)
+    monkeypatch.setattr(pipeline, "pause", pause)
     return found
 
 
