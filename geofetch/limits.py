@@ -10,6 +10,7 @@ full holds up nobody who wants another host.
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 from collections import OrderedDict, deque
@@ -33,6 +34,8 @@ __all__ = ["Slot", "Slots", "configure", "process"]
 DESCRIPTOR_SHARE = 3
 
 _lock = Lock()
+# A child that is forked off while another thread has the lock would find it taken for ever.
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 #: Places that were left and are not given back yet: levels and host.  A garbage collection may strike inside the lock
 #: and close an answer that somebody forgot, so nobody waits for the lock to give a place back.
 _left: deque[tuple[tuple[Slots, ...], str]] = deque()

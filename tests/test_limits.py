@@ -154,6 +154,34 @@ def test_an_answer_that_is_forgotten_gives_its_place_back_wherever_the_collector
     assert said.split() == ["1", "0"]
 
 
+def test_a_child_forked_while_another_thread_is_counting_takes_its_places() -> None:
+    said = in_subprocess(
+        """
+        import os, signal, threading, warnings
+        from geofetch import limits
+
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 on: of threads and a fork
+        counting, counted = threading.Event(), threading.Event()
+
+        def count():
+            with limits._locked:
+                counting.set()
+                counted.wait(0.2)
+
+        threading.Thread(target=count).start()
+        counting.wait()
+        child = os.fork()
+        if not child:
+            signal.alarm(20)
+            limits.process.take("h", timeout_s=10).leave()
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        """,
+        timeout_s=30,
+    )
+    assert said.split() == ["0"]
+
+
 def test_configure_narrows_the_process_but_never_past_the_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "process", Slots(limits.descriptors_for_connections()))
     limits.configure(max_connections=10**9)
