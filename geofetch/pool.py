@@ -26,6 +26,7 @@ from .events import Outcome
 from .hooks import checked, plain
 from .jobs import Crew, Job
 from .pipeline import LANE_FROM, Kit, Progress, never_walked, walk
+from .profiles import Sessions
 from .report import Report, Tally, automatic
 from .runs import Run
 from .session import Session, use_gate
@@ -115,7 +116,7 @@ class Pool:
         self._only_ours = not hooks and all(map(_is_ours, (*own, self.store, self.recorder, session, progress)))
         base = session or Session()
         gate = base.gate
-        self._sessions = _Sessions(base, profiles or {})
+        self._sessions = Sessions(base, profiles or {})
         parent = gate if isinstance(gate, limits.Slots) else limits.process
         self._kit = Kit(
             stages=self._stages(own, hooks, check),
@@ -371,41 +372,6 @@ def _report(progress: Any) -> Report | None:
 
 def _told_to(kit: Kit, report: Report | None) -> Kit:
     return kit if report is None else replace(kit, stages=(*kit.stages, report))
-
-
-class _Sessions:
-    """A Session for each Profile: its own headers, its own identity; the connections are shared all the same."""
-
-    def __init__(self, base: Session, profiles: Mapping[str, Profile]) -> None:
-        if not isinstance(profiles, Mapping):
-            raise SpecError(f"profiles is a mapping from names to Profiles, not {type(profiles).__name__}")
-        for name, profile in profiles.items():
-            if not isinstance(profile, Profile):
-                raise SpecError(f"the profile {name!r} is no geofetch.Profile, but {type(profile).__name__}")
-        self._base = base
-        self._named = dict(profiles)
-        self._made: dict[Profile, Session] = {}
-
-    def __call__(self, profile: Profile | str | None) -> Session:
-        if profile is None:
-            return self._base
-        if isinstance(profile, str):
-            if profile not in self._named:
-                raise SpecError(f"no profile is called {profile!r}; give it: profiles={{{profile!r}: Profile(…)}}")
-            profile = self._named[profile]
-        found = self._made.get(profile)
-        if found is None:
-            found = self._made[profile] = self._base.with_profile(profile)
-        return found
-
-    def call_nobody(self, spec: Spec) -> bool:
-        """Whether nothing of a user's runs when this spec's sources are asked."""
-        for source in spec.sources:
-            profile = spec.profile_of(source)
-            known = self._named.get(profile) if isinstance(profile, str) else profile
-            if known is not None and callable(known.auth):
-                return False
-        return self._base.calls_nobody
 
 
 #: What a Pool can be told, and ``fetch`` passes on.

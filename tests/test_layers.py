@@ -52,9 +52,11 @@ MAP: dict[str, set[str]] = {
     "jobs": NOUNS | {"pipeline", "kills"},
     "runs": NOUNS | {"jobs"},
     "settings": NOUNS | {"stream"},
+    "profiles": NOUNS | {"session"},
     "pool": NOUNS
     | RULES
-    | {"settings", "pipeline", "jobs", "runs", "session", "limits", "validate", "store", "records", "report"},
+    | {"settings", "profiles", "pipeline", "jobs", "runs"}
+    | {"session", "limits", "validate", "store", "records", "report"},
     "upkeep": NOUNS | {"pool", "store", "records", "session", "lane", "report"},
 }
 #: The top may import anything below it.
