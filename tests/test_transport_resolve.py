@@ -237,6 +237,14 @@ def test_a_name_without_an_address_is_unreachable(names: Names, url: str) -> Non
     assert type(refused(Unreachable, url)) is Unreachable
 
 
+@pytest.mark.parametrize("name", ["a" * 64 + ".test", "\N{LATIN SMALL LETTER A WITH DIAERESIS}" * 64, "a..test"])
+def test_a_name_that_cannot_be_one_is_refused_and_nobody_is_asked(names: Names, name: str) -> None:
+    """Python's codec refuses it, too, but on the resolver's thread, where gevent prints what is raised."""
+    with pytest.raises(socket.gaierror, match="is no host name"):
+        resolve.resolved(name, 80)
+    assert not names.asked
+
+
 # ---------------------------------------------------------------------------------------------------- several addresses
 
 

@@ -107,6 +107,7 @@ def _ask(names: _Names, key: tuple[str, int], host: str, port: int, asked: Async
 
 
 def _looked_up(host: str, port: int) -> list[Address]:
+    host.encode("idna")  # what has no such form is refused here: gevent prints what is raised on the resolver's thread
     return list(gevent.socket.getaddrinfo(host, port, 0, native.SOCK_STREAM))
 
 
