@@ -19,9 +19,8 @@ from typing import Any
 
 import gevent
 from gevent.hub import Waiter
-from gevent.threadpool import ThreadPool
 
-from .hubs import own
+from .hubs import threads
 from .transport import BROAD, Tap, broad_buffers
 
 __all__ = ["Lane"]
@@ -39,10 +38,6 @@ MANY = 64
 #: Buffers, and seconds of receiving, after which a thread gives other files their turn.
 TURN = 32
 TURN_S = 0.02
-
-
-def _threads() -> ThreadPool:
-    return ThreadPool(THREADS)
 
 
 class Lane:
@@ -63,7 +58,7 @@ class Lane:
         self._refusal: BaseException | None = None
         self._stopped = False
         self._watcher: Any = None
-        self._pool = own("lane", _threads)
+        self._pool = threads("lane", THREADS)
         #: Bytes that the thread has received itself.
         self.drained = 0
 

@@ -10,9 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from gevent.threadpool import ThreadPool
-
-from ..hubs import own
+from ..hubs import threads
 
 __all__ = ["READ", "SYNC", "call", "settle", "settle_all"]
 
@@ -69,7 +67,7 @@ def _waited(result: Any, killed: BaseException | None) -> BaseException | None:
 
 
 def _spawn(kind: str, work: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    return _pool(kind).spawn(_outcome, work, args)
+    return threads(f"store {kind}", THREADS).spawn(_outcome, work, args)
 
 
 def _outcome(work: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, BaseException | None]:
@@ -78,7 +76,3 @@ def _outcome(work: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, Base
         return work(*args), None
     except BaseException as exc:
         return None, exc
-
-
-def _pool(kind: str) -> ThreadPool:
-    return own(f"store {kind}", lambda: ThreadPool(THREADS))

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import queue
 import re
-import sys
 from functools import partial
 from http.client import HTTPException
 from typing import Any
@@ -29,7 +28,7 @@ from urllib3.util.ssl_match_hostname import CertificateError
 from urllib3.util.url import _encode_target
 from urllib3.util.util import to_str
 
-from ..hubs import own
+from ..hubs import ended, own
 from ..names import shown
 from ..spec import Ticket
 from ..within import within
@@ -330,7 +329,7 @@ class Shared:
     @property
     def ended(self) -> bool:
         """Whether nobody can use these any more: their thread is over."""
-        return self._hub.dead or self._hub.thread_ident not in sys._current_frames()
+        return ended(self._hub)
 
     def abandon(self) -> None:
         """Close what rests here, from another thread."""
