@@ -32,7 +32,25 @@ def _forked() -> None:
 
 
 class Threads(ThreadPool):  # type: ignore[misc]
-    """Native threads of one hub's own."""
+    """Native threads of one hub's own.
+
+    Where the system gives no more of them, those that are there do the work.  Where it gives none at all, ``spawn``
+    raises, and that work never begins: gevent's own leaves it in the queue, where a thread may find it all the same.
+    """
+
+    size: int
+
+    def spawn(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if not self.size:
+            self.size = 1
+        return super().spawn(func, *args, **kwargs)
+
+    def adjust(self) -> None:
+        try:
+            super().adjust()
+        except (RuntimeError, MemoryError):  # what starting a thread raises
+            if not self.size:
+                raise
 
 
 #: Those of all hubs, as long as they live: while there are workers, they do.

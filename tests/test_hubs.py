@@ -1,4 +1,4 @@
-"""Native threads that are one hub's own: how long they live."""
+"""Native threads that are one hub's own: how long they live, and what is done where the system gives no more."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import gevent
+import gevent.threadpool
 import pytest
 
 import geofetch
+from geofetch.lane import Lane
 from geofetch.pipeline import LANE_FROM
 from geofetch.store import native
+from geofetch.transport import BROAD, broad_buffers
 from tests.origin.content import made
+from tests.support.doors import Door
 from tests.support.mirrors import Mirror
 from tests.support.waiting import until
 
@@ -57,3 +62,58 @@ def test_a_program_that_downloads_in_a_new_thread_each_time_has_no_more_threads_
         _in_a_thread(download)
     assert (tmp_path / "a").read_bytes() == body
     until(lambda: len(sys._current_frames()) <= before, what="only the last one's threads are left")
+
+
+def _no_more_threads(patch: pytest.MonkeyPatch) -> None:
+    def refused(*args: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    patch.setattr(gevent.threadpool, "start_new_thread", refused)
+
+
+def test_where_the_system_gives_no_more_threads_those_that_are_there_do_the_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    door, done = Door(), []
+
+    def work(number: int) -> int:
+        door.wait()
+        done.append(number)
+        return number
+
+    native.call(int, kind="few")
+    _no_more_threads(monkeypatch)
+    working = gevent.spawn(native.settle_all, work, [(0,), (1,), (2,)], "few")
+    gevent.sleep(0)
+    assert not working.ready()
+    door.open()
+    assert working.get() == done == [0, 1, 2]
+    door.close()
+
+
+def test_where_the_system_gives_no_thread_at_all_nothing_is_done_later_either() -> None:
+    done: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        _no_more_threads(patch)
+        with pytest.raises(RuntimeError, match="can't start"):
+            native.settle(done.append, 1, kind="none")
+    native.settle(done.append, 2, kind="none")
+    assert done == [2]
+
+
+def test_a_lane_shares_the_only_thread_that_the_system_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work() -> None:
+        door, seen = Door(), bytearray()
+        busy, other = Lane([lambda view: door.wait()]), Lane([seen.extend])
+        busy.put(bytes(BROAD))
+        _no_more_threads(monkeypatch)
+        other.put(bytes(3 * BROAD))
+        assert not seen
+        door.open()
+        for lane in (busy, other):
+            lane.finish()
+            lane.stop()
+        assert (len(seen), broad_buffers().lent) == (3 * BROAD, 0)
+        door.close()
+
+    _in_a_thread(work)  # whose hub has none yet
