@@ -232,6 +232,50 @@ def test_a_close_that_fails_is_heard_before_the_file_has_its_name(
     store.close()
 
 
+def _of_a_part(path: Any) -> bool:
+    return ".part-" in os.fspath(path)
+
+
+def test_a_part_that_could_not_be_removed_goes_when_the_store_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FileStore(tmp_path)
+    part = written(store, b"x", "a")
+    with monkeypatch.context() as patch:
+        failed = _failing(patch, "unlink", errno.ESTALE, _of_a_part)
+        with pytest.raises(StoreError, match="removing"):
+            part.discard()
+        assert len(failed) == 1
+        store.close()  # which cannot remove it either: the marker stays
+        assert len(failed) == 2
+    assert sorted(path.name.partition("-")[0] for path in tmp_path.rglob("*") if path.is_file()) == [".part", "running"]
+    store.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_part_that_could_not_be_removed_to_the_end_is_swept_by_the_next_process(tmp_path: Path) -> None:
+    left = """
+store = FileStore(root)
+part = written(store, b"x", "a")
+real = os.unlink
+
+def unlink(path):
+    if ".part-" in path:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    real(path)
+
+os.unlink = unlink
+kind, told = tried(part.discard)
+assert kind == "EIO", told
+store.close()
+print("as promised")
+"""
+    _run(left, tmp_path)
+    assert len(list(tmp_path.glob(".part-*"))) == 1
+    FileStore(tmp_path).ready()
+    assert list(tmp_path.rglob("*-*")) == []
+
+
 def test_two_processes_with_one_target_leave_one_whole_file(tmp_path: Path) -> None:
     script = (
         BEGIN

@@ -56,7 +56,7 @@ class FilePart(OrderedPart):
         self.number = next(_numbers)
         self._identity = (seen.st_dev, seen.st_ino)
         self._mtime_ns = seen.st_mtime_ns
-        running.live[self.path] = None
+        running.live[self.path] = True
 
     def _append(self, view: memoryview) -> None:
         fd = self._fd
@@ -168,6 +168,7 @@ class FilePart(OrderedPart):
         except FileNotFoundError:
             pass
         except OSError as exc:
+            self._running.live[self.path] = False
             raise refused(exc, f"removing {self.path}") from exc
         finally:
             self._shut(f"closing {self.path}")

@@ -74,8 +74,8 @@ class Running:
     def __init__(self, home: str | None) -> None:
         self.home = home
         self.pid = process()
-        #: The paths of the parts that are open.
-        self.live: dict[str, None] = {}
+        #: The paths of the parts that are there, and whether they are open; one that is not could not be removed.
+        self.live: dict[str, bool] = {}
         self._marker: dict[str, int] = {}
         # Also run at the interpreter's end, for whoever closes nothing: a part left by a clean exit is nobody's later.
         self._end = weakref.finalize(self, _ended, self.pid, home, self.live, self._marker)
@@ -88,7 +88,10 @@ class Running:
         self._marker[path] = fd
 
     def retired(self) -> bool:
-        """Remove the marker, unless parts are still open: it then stays until the process ends, and this is False."""
+        """Remove the marker, unless parts are still there: it then stays until the process ends, and this is False."""
+        for path, is_open in list(self.live.items()):
+            if not is_open and self.pid == process() and _removed(path):
+                del self.live[path]
         if self.live:
             return False
         self._end()
@@ -111,21 +114,31 @@ def _new_marker(home: str) -> tuple[str, int]:
     raise FileNotFoundError(errno.ENOENT, "the folder vanishes whenever it is made", home)
 
 
-def _ended(pid: int, home: str | None, live: dict[str, None], marker: dict[str, int]) -> None:
+def _ended(pid: int, home: str | None, live: dict[str, bool], marker: dict[str, int]) -> None:
     if process() != pid:  # a fork's child: all of this is its parent's
         return
-    for path in [*live, *marker]:
-        try:
-            os.unlink(path)
-        except OSError as exc:
-            log.debug("left at the end: %s: %s", path, exc)
-    for fd in marker.values():
+    left = [path for path in list(live) if not _removed(path)]
+    for path, fd in marker.items():
+        if not left:  # else it stays, as a dead one: whoever comes next looks for them
+            _removed(path)
         os.close(fd)
     live.clear()
     if marker and home is not None:
         marker.clear()
         with contextlib.suppress(OSError):  # not empty: records, a quarantine, another process
             os.rmdir(home)
+
+
+def _removed(path: str) -> bool:
+    """Whether nothing is at this path any more."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as exc:
+        log.debug("left at the end: %s: %s", path, exc)
+        return False
+    return True
 
 
 def dead_markers(home: str) -> list[tuple[str, int]]:
