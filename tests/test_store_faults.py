@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from geofetch.errors import StoreError
 from geofetch.store import FileStore, OneFile
 from tests.support.apart import open_to_all
 
-from .store_conformance import digests_of, put, written
+from .store_conformance import HEAD, attempt, descriptors, digests_of, put, written
 
 HERE = Path(__file__).resolve().parent.parent
 #: What every script begins with; ``tried`` says how a call ended.
@@ -174,9 +175,11 @@ print("as promised")
     )
 
 
-def _failing(patch: pytest.MonkeyPatch, call: str, number: int, when: Any = lambda *args: True) -> list[Any]:
-    """From now on this call of ``os`` fails where ``when`` says so; how often it did."""
-    real = getattr(os, call)
+def _failing(
+    patch: pytest.MonkeyPatch, call: str, number: int, when: Any = lambda *args: True, of: Any = os
+) -> list[Any]:
+    """From now on this call of ``os``, or of another module, fails where ``when`` says so; how often it did."""
+    real = getattr(of, call)
     failed: list[Any] = []
 
     def fail(*args: Any, **more: Any) -> Any:
@@ -185,7 +188,7 @@ def _failing(patch: pytest.MonkeyPatch, call: str, number: int, when: Any = lamb
             raise OSError(number, os.strerror(number))
         return real(*args, **more)
 
-    patch.setattr(os, call, fail)
+    patch.setattr(of, call, fail)
     return failed
 
 
@@ -274,6 +277,28 @@ print("as promised")
     assert len(list(tmp_path.glob(".part-*"))) == 1
     FileStore(tmp_path).ready()
     assert list(tmp_path.rglob("*-*")) == []
+
+
+@pytest.mark.parametrize("call", ["flock", "fstat"])
+@pytest.mark.parametrize("what", ["a part", "a target's part", "the marker"])
+def test_a_file_that_was_made_and_cannot_be_taken_is_removed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, call: str
+) -> None:
+    store = OneFile(tmp_path / "a") if what == "a target's part" else FileStore(tmp_path)
+    (tmp_path / ".geofetch").mkdir()
+    if what == "a part":
+        put(store, b"x", "there")
+    before, there = descriptors(), sorted(tmp_path.rglob("*"))
+    with monkeypatch.context() as patch:
+        failed = _failing(patch, call, errno.ESTALE, of=fcntl if call == "flock" else os)
+        for _ in range(3):
+            with pytest.raises(StoreError):
+                store.begin(attempt("a"), HEAD)
+        assert len(failed) == 3
+    assert descriptors() == before
+    assert sorted(tmp_path.rglob("*")) == there
+    put(store, b"x", "a")
+    store.close()
 
 
 def test_two_processes_with_one_target_leave_one_whole_file(tmp_path: Path) -> None:

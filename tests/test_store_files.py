@@ -152,7 +152,7 @@ def test_a_part_that_a_sweep_takes_at_its_birth_is_begun_again(
             taken[0].unlink()
         return locked(fd)
 
-    monkeypatch.setattr("geofetch.store.filepart.locked", swept)
+    monkeypatch.setattr("geofetch.store.running.locked", swept)
     assert put(store, b"y", "a")[0].read_bytes() == b"y"
     assert len(taken) == 1
 

@@ -20,7 +20,7 @@ from ..hubs import process
 from . import syncing
 from .part import OrderedPart
 from .refusal import refused
-from .running import Running, locked, part_prefix, token
+from .running import Running, claimed, part_prefix, token
 from .tree import refuse_taken
 
 __all__ = ["FilePart", "Publisher"]
@@ -194,10 +194,8 @@ def _opened(folder: str, name: str) -> tuple[str, int, os.stat_result]:
         except OSError as exc:
             raise refused(exc, f"opening a part beside {folder}/{name}") from exc
         try:
-            # A sweep of another process may have taken the lock first: then the part is gone, or about to be.
-            if locked(fd) is not False and (seen := os.fstat(fd)).st_nlink:
-                return path, fd, seen
+            seen = claimed(path, fd)
         except OSError as exc:
-            os.close(fd)
             raise refused(exc, f"opening a part beside {folder}/{name}") from exc
-        os.close(fd)
+        if seen is not None:
+            return path, fd, seen

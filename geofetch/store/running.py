@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from ..hubs import process
 from ..names import OURS, PART_PREFIX
 
-__all__ = ["Running", "dead_markers", "locked", "part_prefix", "sweep", "sweep_target", "token"]
+__all__ = ["Running", "claimed", "dead_markers", "locked", "part_prefix", "sweep", "sweep_target", "token"]
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,22 @@ def locked(fd: int) -> bool | None:
             return None
         raise
     return True
+
+
+def claimed(path: str, fd: int) -> os.stat_result | None:
+    """What the system says of a file that was made just now and is locked now; else its descriptor is closed.
+
+    None: a sweep of another process took it for a dead one's before it was locked, and it is gone, or about to be.
+    """
+    try:
+        if locked(fd) is not False and (seen := os.fstat(fd)).st_nlink:
+            return seen
+    except BaseException:
+        _removed(path)
+        os.close(fd)
+        raise
+    os.close(fd)
+    return None
 
 
 class Running:
@@ -107,10 +123,8 @@ def _new_marker(home: str) -> tuple[str, int]:
             fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         except FileNotFoundError:  # another store ended just now, and took the empty folder along
             continue
-        # A sweep that came between these two lines took it for a dead one: then it is gone, or about to be.
-        if locked(fd) is not False and os.fstat(fd).st_nlink:
+        if claimed(path, fd) is not None:
             return path, fd
-        os.close(fd)
     raise FileNotFoundError(errno.ENOENT, "the folder vanishes whenever it is made", home)
 
 
