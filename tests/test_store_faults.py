@@ -301,6 +301,22 @@ def test_a_file_that_was_made_and_cannot_be_taken_is_removed_again(
     store.close()
 
 
+@pytest.mark.parametrize("call", ["fstat", "fdopen"])
+def test_a_file_that_cannot_be_looked_at_is_told_and_not_left_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    store = FileStore(tmp_path)
+    put(store, b"x", "a")
+    before = descriptors()
+    with monkeypatch.context() as patch:
+        _failing(patch, call, errno.ESTALE)
+        with pytest.raises(StoreError, match=f"opening {tmp_path}/a") as caught:
+            store.open("a")
+    assert caught.value.errno == errno.ESTALE
+    assert descriptors() == before
+    store.close()
+
+
 def test_two_processes_with_one_target_leave_one_whole_file(tmp_path: Path) -> None:
     script = (
         BEGIN

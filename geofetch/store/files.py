@@ -169,10 +169,14 @@ class FileStore:
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as exc:
             raise refused(exc, f"opening {path}") from exc
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        try:
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                return os.fdopen(fd, "rb")
+        except OSError as exc:
             os.close(fd)
-            raise StoreError(f"{path} is no file", errno=errno.ENOENT)
-        return os.fdopen(fd, "rb")
+            raise refused(exc, f"opening {path}") from exc
+        os.close(fd)
+        raise StoreError(f"{path} is no file", errno=errno.ENOENT)
 
     def stat(self, key: str) -> Kept | None:
         path = self._path(key)
