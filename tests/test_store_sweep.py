@@ -8,12 +8,15 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import gevent
 import pytest
 
 from geofetch.spec import Spec
-from geofetch.store import FileStore, OneFile
+from geofetch.store import FileStore, OneFile, native
 
-from .store_conformance import HEAD, URL, attempt, put, written
+from .store_conformance import HEAD, URL, attempt, descriptors, put, written
+from .support.doors import Door
+from .support.waiting import until
 
 HERE = Path(__file__).resolve().parent.parent
 #: Begins a part of the given target, says where, waits for a line, ends.
@@ -76,6 +79,14 @@ def other(tmp_path: Path) -> Iterator[Callable[..., _Other]]:
     yield begin
     for one in begun:
         one.die()
+
+
+@pytest.fixture
+def door() -> Iterator[Door]:
+    """Opened at the end, also of a test that fails: a pool waits for its threads."""
+    door = Door()
+    yield door
+    door.open()
 
 
 def _markers(root: Path) -> list[Path]:
@@ -184,6 +195,57 @@ def test_closed_with_a_part_open_a_store_still_guards_it(tmp_path: Path) -> None
     put(store, b"y", "b")
     store.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+@pytest.mark.parametrize("busy", [native.THREADS, native.THREADS + 1], ids=["queued", "not-queued"])
+def test_a_sweep_that_is_killed_before_it_began_is_left_to_the_next(
+    tmp_path: Path, other: Callable[..., _Other], door: Door, busy: int
+) -> None:
+    dead = other()
+    dead.die()
+    native.settle_all(int, [()] * native.THREADS, native.READ)
+    before = descriptors()
+    others = [gevent.spawn(native.call, door.wait) for _ in range(busy)]
+    until(lambda: door.waiting == native.THREADS)
+    store = FileStore(tmp_path)
+    sweeping = gevent.spawn(store.ready)
+    gevent.sleep(0)
+    assert descriptors() - before != set()
+    sweeping.kill()
+    assert descriptors() == before
+    door.open()
+    gevent.joinall(others, raise_error=True)
+    assert dead.part.exists()
+    store.ready()
+    assert not dead.part.exists()
+    assert _markers(tmp_path) == []
+    store.close()
+
+
+def test_a_sweep_that_has_begun_goes_on_when_its_caller_is_killed(
+    tmp_path: Path, other: Callable[..., _Other], door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = other()
+    dead.die()
+    native.settle_all(int, [()] * native.THREADS, native.READ)
+    unlink = os.unlink
+
+    def held(path: str) -> None:
+        door.wait()
+        unlink(path)
+
+    monkeypatch.setattr(os, "unlink", held)
+    store = FileStore(tmp_path)
+    sweeping = gevent.spawn(store.ready)
+    until(lambda: door.waiting == 1)
+    sweeping.kill()
+    store.ready()  # somebody is at it
+    assert dead.part.exists()
+    door.open()
+    until(lambda: not any("running-" in target for _, target in descriptors()))
+    assert not dead.part.exists()
+    assert _markers(tmp_path) == []
+    store.close()
 
 
 def test_one_file_removes_what_was_left_of_itself_alone(tmp_path: Path, other: Callable[..., _Other]) -> None:

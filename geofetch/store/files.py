@@ -32,7 +32,7 @@ from .filepart import FilePart
 from .group import Group
 from .layouts import ByDigest, ByPath, Layout, Links
 from .refusal import refused
-from .running import Running, dead_markers, sweep, sweep_target, token
+from .running import Running, dead_markers, sweep, sweep_target, token, unswept
 from .tree import Tree, absolute, nothing_at
 
 __all__ = ["FileStore", "OneFile"]
@@ -249,8 +249,14 @@ class FileStore:
 
     def _sweep(self) -> None:
         markers = dead_markers(self._home)
-        if markers:
+        if not markers:
+            return
+        try:
             native.call(sweep, self._tree.root, markers)
+        except BaseException:
+            if unswept(markers):  # a kill before the sweep began: it never does, and the next who enters looks anew
+                self._begun_in = None
+            raise
 
     def _announced(self) -> Running:
         self._tree.folder("")

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from ..hubs import process
 from ..names import OURS, PART_PREFIX
 
-__all__ = ["Running", "claimed", "dead_markers", "locked", "part_prefix", "sweep", "sweep_target", "token"]
+__all__ = ["Running", "claimed", "dead_markers", "locked", "part_prefix", "sweep", "sweep_target", "token", "unswept"]
 
 log = logging.getLogger(__name__)
 
@@ -167,15 +167,37 @@ def dead_markers(home: str) -> list[tuple[str, int]]:
 
 
 def sweep(root: str, markers: list[tuple[str, int]]) -> None:
-    """Remove every part below the root that no living process holds, then the markers.  Blocks, for a native thread."""
+    """Remove every part below the root that no living process holds, then the markers, which are taken out of the list.
+    Blocks, for a native thread.
+    """
+    taken = _taken(markers)
+    if not taken:
+        return
     try:
         for path in _parts_below(root):
             _remove_dead(path)
-        for path, _ in markers:
+        for path, _ in taken:
             _unlink(path)
     finally:
-        for _, fd in markers:
+        for _, fd in taken:
             os.close(fd)
+
+
+def unswept(markers: list[tuple[str, int]]) -> bool:
+    """Let go of these markers, unless a sweep has taken them; whether it had not."""
+    taken = _taken(markers)
+    for _, fd in taken:
+        os.close(fd)
+    return bool(taken)
+
+
+def _taken(markers: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    """What is left in the list, taken out one by one: each goes to one thread, and that closes it."""
+    taken = []
+    with contextlib.suppress(IndexError):
+        while True:
+            taken.append(markers.pop())
+    return taken
 
 
 def sweep_target(folder: str, name: str) -> None:
