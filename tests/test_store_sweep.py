@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -43,6 +45,22 @@ print("the child has ended", flush=True)
 sys.stdin.readline()
 """
 AND_FORK = BEGIN + IN_A_FORK
+#: Leaves a child that was forked before the part began, or after; says which process that is.
+LEAVES_A_CHILD = """
+import os, sys, time
+from geofetch.store import FileStore
+from tests.store_conformance import put, written
+root, begins, path = sys.argv[1:]
+store = FileStore(root)
+put(store, b"whole", "before")
+part = written(store, b"half of it", path) if begins == "before" else None
+child = os.fork()
+if child:
+    part = part or written(store, b"half of it", path)
+    print(part.path, child, sep="\\n", flush=True)
+time.sleep(60)
+os._exit(0)
+"""
 
 
 class _Other:
@@ -184,6 +202,51 @@ def test_a_forked_child_that_ends_takes_nothing_of_its_parent(tmp_path: Path, ot
     parent.end()
     assert parent.process.returncode == 0
     assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
+
+
+@pytest.fixture
+def orphan(other: Callable[..., _Other]) -> Iterator[Callable[[str], tuple[Path, int]]]:
+    """The part of a process that died, begun ``before`` or ``after`` it forked, and its child, which lives."""
+    left: list[int] = []
+
+    def make(begins: str) -> tuple[Path, int]:
+        parent = other(LEAVES_A_CHILD, kind=begins)
+        assert parent.process.stdout is not None
+        left.append(int(parent.process.stdout.readline()))
+        parent.process.kill()
+        parent.process.wait()
+        return parent.part, left[-1]
+
+    yield make
+    for child in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+
+
+def test_a_forked_child_does_not_speak_for_a_parent_that_died(
+    tmp_path: Path, orphan: Callable[[str], tuple[Path, int]]
+) -> None:
+    part, _ = orphan("after")
+    assert part.exists()
+    FileStore(tmp_path).ready()
+    assert not part.exists()
+    assert _markers(tmp_path) == []
+
+
+def test_a_part_that_a_forked_child_holds_is_swept_after_the_child(
+    tmp_path: Path, orphan: Callable[[str], tuple[Path, int]]
+) -> None:
+    part, child = orphan("before")
+    FileStore(tmp_path).ready()
+    assert part.exists()
+    os.kill(child, signal.SIGKILL)
+
+    def swept() -> bool:
+        FileStore(tmp_path).ready()
+        return not part.exists()
+
+    until(swept)
+    assert _markers(tmp_path) == []
 
 
 def test_closed_with_a_part_open_a_store_still_guards_it(tmp_path: Path) -> None:

@@ -102,6 +102,7 @@ class Running:
             return
         path, fd = _new_marker(self.home)
         self._marker[path] = fd
+        _everyones.add(self)
 
     def retired(self) -> bool:
         """Remove the marker, unless parts are still there: it then stays until the process ends, and this is False."""
@@ -112,6 +113,29 @@ class Running:
             return False
         self._end()
         return True
+
+    def forked(self) -> None:
+        """In a child: the marker is its parent's, and must not be held for longer than that one lives.
+
+        Where parts were open it is: their locks are the child's, too, and a sweep that cannot remove them yet would
+        remove the marker that leads to them.
+        """
+        if not any(self.live.values()):
+            for fd in self._marker.values():
+                os.close(fd)
+            self._marker.clear()
+
+
+#: Those that have a marker.
+_everyones: weakref.WeakSet[Running] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    for running in list(_everyones):
+        running.forked()
+
+
+os.register_at_fork(after_in_child=_forked)  # later these numbers may be other files': a daemon closes all it has
 
 
 def _new_marker(home: str) -> tuple[str, int]:
