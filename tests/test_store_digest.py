@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import gevent
 import pytest
 
 from geofetch.errors import StoreError
+from geofetch.kills import shielded
 from geofetch.spec import Spec
 from geofetch.store import FileStore
+from geofetch.store.base import Part
 
 from .store_conformance import HEAD, URL, attempt, digests_of, put, written
 
@@ -109,35 +112,78 @@ def test_a_part_that_was_edited_into_what_rotted_is_not_taken_for_right(tmp_path
     store.close()
 
 
+class _Comparing:
+    """A second part of the same bytes, whose publisher stands in the comparison with the first."""
+
+    def __init__(self, store: FileStore, patch: pytest.MonkeyPatch, publish: Callable[[Part], Any]) -> None:
+        put(store, b"bytes", "a")
+        self.part = written(store, b"bytes", "b")
+        (self._waiting, self._release), (entered, enter) = self._pipes = os.pipe(), os.pipe()
+        pread = os.pread
+
+        def slow(fd: int, count: int, offset: int) -> bytes:
+            os.write(enter, b"!")
+            os.read(self._waiting, 1)
+            return pread(fd, count, offset)
+
+        patch.setattr(os, "pread", slow)
+        self.publishing = gevent.spawn(publish, self.part)
+        gevent.get_hub().wait(gevent.get_hub().loop.io(entered, 1))
+
+    def kill(self, times: int = 1) -> None:
+        for _ in range(times):
+            self.publishing.kill(block=False)
+            gevent.sleep(0)
+        assert not self.publishing.dead
+
+    def end(self) -> Any:
+        os.write(self._release, b"!!")
+        self.publishing.join()
+        for fd in (fd for pipe in self._pipes for fd in pipe):
+            os.close(fd)
+        return self.publishing.value
+
+
 def test_who_is_killed_while_bytes_are_compared_learns_of_it_when_nobody_works_on_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = _store(tmp_path)
-    put(store, b"bytes", "a")
-    part = written(store, b"bytes", "b")
-    (waiting, release), (entered, enter) = os.pipe(), os.pipe()
-    pread = os.pread
-
-    def slow(fd: int, count: int, offset: int) -> bytes:
-        os.write(enter, b"!")
-        os.read(waiting, 1)
-        return pread(fd, count, offset)
-
-    monkeypatch.setattr(os, "pread", slow)
-    publishing = gevent.spawn(part.publish, digests_of(b"bytes"))
-    gevent.get_hub().wait(gevent.get_hub().loop.io(entered, 1))
-    for _ in range(2):
-        publishing.kill(block=False)
-        gevent.sleep(0)
-    assert not publishing.dead
-    os.write(release, b"!!")
-    publishing.join()
-    assert isinstance(publishing.value, gevent.GreenletExit)
-    part.discard()
+    comparing = _Comparing(store, monkeypatch, lambda part: part.publish(digests_of(b"bytes")))
+    comparing.kill(times=2)
+    assert isinstance(comparing.end(), gevent.GreenletExit)
+    comparing.part.discard()
     store.close()
     assert _files(tmp_path) == ["a", "b", KEY]
-    for fd in (waiting, release, entered, enter):
-        os.close(fd)
+
+
+def test_a_kill_while_bytes_are_compared_waits_where_it_can_until_the_file_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def publish(part: Part) -> Any:
+        with shielded() as kills:
+            location, kept = part.publish(digests_of(b"bytes"))
+        return location, kept.key, [type(kill) for kill in kills]
+
+    store = _store(tmp_path)
+    comparing = _Comparing(store, monkeypatch, publish)
+    comparing.kill()
+    assert comparing.end() == (tmp_path / "b", KEY, [gevent.GreenletExit])
+    store.close()
+
+
+def test_a_kill_does_not_wait_where_nothing_was_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def publish(part: Part) -> Any:
+        with shielded():
+            return part.publish(digests_of(b"bytes"))
+
+    store = _store(tmp_path)
+    comparing = _Comparing(store, monkeypatch, publish)
+    comparing.kill()
+    (tmp_path / "b").mkdir()  # took its name
+    assert isinstance(comparing.end(), gevent.GreenletExit)
+    comparing.part.discard()
+    store.close()
+    assert _files(tmp_path) == ["a", KEY]
 
 
 def test_a_file_of_its_own_has_no_claim_by_path(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ class FileStore:
         if self.durable:
             placed = self._group().publish(part, partial(self._layout.place, part, spec, digests))
         elif self._layout.reads(digests):
-            placed = native.settle(self._layout.place, part, spec, digests)
+            placed = native.finish(self._layout.place, part, spec, digests)
         else:
             # Three cheap calls to the system: a hop to a thread and back would cost more than they do.
             placed = self._layout.place(part, spec, digests)

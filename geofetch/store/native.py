@@ -8,11 +8,12 @@ Never: a lock or a queue between threads; results come back through the pool's A
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from ..hubs import threads
+from ..kills import hold
 
-__all__ = ["READ", "SYNC", "call", "settle", "settle_all"]
+__all__ = ["READ", "SYNC", "call", "finish", "settle", "settle_all"]
 
 READ = "read"
 SYNC = "sync"
@@ -20,6 +21,8 @@ SYNC = "sync"
 THREADS = 4
 
 T = TypeVar("T")
+#: What it returned, or what it raised.
+_Outcome: TypeAlias = tuple[Any, BaseException | None]
 
 
 def call(work: Callable[..., T], *args: Any, kind: str = READ) -> T:
@@ -36,8 +39,28 @@ def settle(work: Callable[..., T], *args: Any, kind: str = SYNC) -> T:
     return outcome
 
 
+def finish(work: Callable[..., T], *args: Any, kind: str = SYNC) -> T:
+    """As ``settle``, but what is done by then is kept, and the kill waits where it can (kills.hold)."""
+    outcomes, killed = _over(work, [args], kind)
+    done = any(error is None for _, error in outcomes)
+    if killed is not None and not (done and hold(killed)):
+        raise killed
+    outcome: T = _told(outcomes)[0]
+    return outcome
+
+
 def settle_all(work: Callable[..., T], each: Iterable[tuple[Any, ...]], kind: str = SYNC) -> list[T]:
     """``work`` for every tuple of arguments, on several threads at once; returns, or raises, when all are over."""
+    outcomes, killed = _over(work, each, kind)
+    if killed is not None:
+        raise killed
+    return _told(outcomes)
+
+
+def _over(
+    work: Callable[..., T], each: Iterable[tuple[Any, ...]], kind: str
+) -> tuple[list[_Outcome], BaseException | None]:
+    """How each that began ended, when all have; and what wanted to end the caller meanwhile."""
     results: list[Any] = []
     killed: BaseException | None = None
     for args in each:
@@ -48,9 +71,10 @@ def settle_all(work: Callable[..., T], each: Iterable[tuple[Any, ...]], kind: st
             break
     for result in results:
         killed = _waited(result, killed)
-    if killed is not None:
-        raise killed
-    outcomes = [result.get() for result in results]
+    return [result.get() for result in results], killed
+
+
+def _told(outcomes: list[_Outcome]) -> list[Any]:
     for _, error in outcomes:
         if error is not None:
             raise error
@@ -70,7 +94,7 @@ def _spawn(kind: str, work: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     return threads(f"store {kind}", THREADS).spawn(_outcome, work, args)
 
 
-def _outcome(work: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, BaseException | None]:
+def _outcome(work: Callable[..., Any], args: tuple[Any, ...]) -> _Outcome:
     # An exception that leaves a thread's function is also printed by the hub: it travels as a value instead.
     try:
         return work(*args), None
