@@ -357,3 +357,17 @@ def test_nobody_waits_for_ever_when_the_writer_is_killed() -> None:
         pending.get(10)
     assert lane.ask("work", "b").get(10) == "b"
     lane.end(lambda: None)
+
+
+def test_nobody_waits_for_ever_when_the_writer_is_killed_before_it_began() -> None:
+    lane = Lane(work=lambda items: list(items))
+    pending = lane.ask("work", "a")
+    assert lane._pump is not None
+    lane._pump.kill(block=False)
+    with pytest.raises(RecordError, match="ended"):
+        pending.get(10)
+    pending = lane.ask("work", "b")
+    lane._pump.kill(block=False)
+    assert lane.ask("work", "c").get(10) == "c"  # asked before anybody could be told: the next writer does both
+    assert pending.get(10) == "b"
+    lane.end(lambda: None)

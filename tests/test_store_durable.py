@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -306,6 +307,32 @@ def test_who_is_killed_before_its_turn_ends_at_once(store: FileStore, root: Path
     disk.release(2)
     one.get()
     assert [path.name for path in root.iterdir() if path.is_file()] == ["first"]
+
+
+@pytest.mark.parametrize("another", [False, True], ids=["alone", "and-another-comes"])
+def test_nobody_waits_for_ever_when_a_group_is_killed_before_it_began(
+    store: FileStore, root: Path, another: bool
+) -> None:
+    first, second = written(store, b"1", "first"), written(store, b"2", "second")
+
+    def kill() -> None:
+        running = (one for one in gc.get_objects() if type(one) is gevent.Greenlet and not one.dead)
+        (runner,) = (one for one in running if one.name == "geofetch-store-group")
+        runner.kill(block=False)
+        if another:  # before anybody could be told
+            second.publish({})
+
+    killing = gevent.spawn(kill)  # begins before the group that it kills
+    with gevent.Timeout(10):
+        if another:
+            first.publish({})
+            killing.get()
+        else:
+            with pytest.raises(StoreError, match="interrupted"):
+                first.publish({})
+            first.discard()
+            second.publish({})
+    assert sorted(path.name for path in root.iterdir() if path.is_file()) == ["first", "second"][not another :]
 
 
 def test_a_discard_waits_for_a_write_on_a_native_thread_also_when_killed(

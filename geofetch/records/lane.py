@@ -152,9 +152,10 @@ class Lane:
             raise RecordError("these records are in use by another thread; open them once for each thread")
 
     def _start(self) -> None:
-        if self._pump is None:
+        if self._pump is None or self._pump.dead:
             self._pump = gevent.Greenlet(self._run)
             self._pump.name = "geofetch-records"
+            self._pump.rawlink(self._ended)
             self._pump.start()
 
     def _run(self) -> None:
@@ -171,6 +172,11 @@ class Lane:
             raise
         finally:
             self._pump = None
+
+    def _ended(self, pump: gevent.Greenlet) -> None:
+        if pump is self._pump:  # it was killed before it began, else it has said so itself
+            self._pump = None
+            self._give_up(RecordError("the writer was ended before it began"))
 
     def _gather(self, group: _Group) -> None:
         """Whoever can run now may still join this batch."""

@@ -71,9 +71,10 @@ class Group:
         """
         job = _Job(part, place)
         self._waiting.append(job)
-        if self._runner is None:
+        if self._runner is None or self._runner.dead:
             self._runner = gevent.spawn(self._run)
             self._runner.name = "geofetch-store-group"
+            self._runner.rawlink(self._ended)
         killed: BaseException | None = None
         while not job.over.is_set():
             try:
@@ -92,13 +93,14 @@ class Group:
         return job.placed
 
     def _run(self) -> None:
-        try:
-            while self._waiting:
-                group, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
-                self._bring(group)
-        finally:
+        while self._waiting:
+            group, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+            self._bring(group)
+
+    def _ended(self, runner: gevent.Greenlet) -> None:
+        if runner is self._runner:  # else the next one has taken over what waits
             self._runner = None
-            left, self._waiting = self._waiting, []  # only if this greenlet itself was killed
+            left, self._waiting = self._waiting, []  # only if that greenlet was killed, perhaps before it began
             _end(left)
 
     def _sync_parts(self, group: list[_Job]) -> None:
