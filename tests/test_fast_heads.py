@@ -194,6 +194,24 @@ def test_what_requests_takes_and_no_proxy_reads_alike_is_no_download(mirror: Mir
     assert "head" in str(refused(BadResponse, file.url))
 
 
+PARAMETERS = {
+    "too-many-digits": b"boundary*" + b"1" * 5000 + b"=x",
+    "no-encoding-has-such-a-name": b"boundary*=a\0b'en'x",
+    "an-encoding-that-replaces-nothing": b"boundary*=idna'en'x",
+    "whole-and-in-parts": b"boundary*=x; boundary*0=y",
+}
+
+
+@pytest.mark.parametrize("what", PARAMETERS)
+def test_a_head_that_the_email_parser_chokes_on_is_no_answer(mirror: Mirror, what: str) -> None:
+    line = b"Content-Type: multipart/x; " + PARAMETERS[what] + b"\n"
+    file = mirror.plays([raw(OK + line + LENGTH + b"\r\n" + BODY)])
+    with pytest.raises(requests.ConnectionError, match="the Content-Type cannot be read"):
+        Session().get(file.url, timeout=10)
+    assert "no valid HTTP answer" in str(refused(BadResponse, file.url))
+    mirror.left()
+
+
 def test_only_lines_that_repeat_are_remembered_and_nothing_secret_or_large(monkeypatch: pytest.MonkeyPatch) -> None:
     known = heads._Lines()
     monkeypatch.setattr(heads, "_field", known.__getitem__)

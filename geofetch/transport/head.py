@@ -269,7 +269,11 @@ def _tolerated(block: bytes, status: tuple[int, int, str]) -> Head:
     """What requests takes, as it takes it: folded headers, LF alone, odd names, a line without a colon."""
     lines = io.BytesIO(block)
     lines.readline()
-    message: Any = http.client.parse_headers(lines)
+    try:
+        message: Any = http.client.parse_headers(lines)
+    except (ValueError, TypeError, LookupError) as exc:
+        # It looks for the boundary of a multipart, and chokes on a parameter whose number or encoding is odd.
+        raise http.client.HTTPException("the Content-Type cannot be read") from exc
     if _ODD.search(block):
         message.defects.append(http.client.HTTPException("a NUL, or a CR without LF"))
     return Head(status, [(name, unfolded(value)) for name, value in message.items()], message)
