@@ -256,7 +256,11 @@ class Session(requests.Session):
 
     def get_redirect_target(self, resp: Response) -> str | None:
         """Where a response redirects to; RedirectRefused where that is not http or https."""
-        target = super().get_redirect_target(resp)
+        try:
+            target = super().get_redirect_target(resp)
+        except UnicodeError:
+            # Bytes that are no UTF-8: what headers are read as, Latin-1, is what a download takes too.
+            target = resp.headers["location"]
         if target is None:
             return None
         try:

@@ -298,6 +298,21 @@ def test_a_redirect_that_is_not_followed_is_an_answer_like_any_other(mirror: Mir
     assert following.url == there.url
 
 
+def test_a_location_that_is_no_utf_8_is_read_as_headers_are(mirror: Mirror, call: Call) -> None:
+    there = mirror.serves(b"x")
+    assert call(Session(), mirror.redirects(f"{there.path}?q=\xe9").url) == b"x"
+    assert there.request.target == f"{there.path}?q=%C3%A9"
+
+
+def test_a_location_that_is_no_utf_8_and_is_not_followed(mirror: Mirror) -> None:
+    moved = mirror.redirects("/\xe9")
+    for response in (Session().get(moved.url, allow_redirects=False), Session().head(moved.url)):
+        assert response.next is not None
+        assert response.next.url == f"{mirror.base}/%C3%A9"
+    with pytest.raises(RedirectRefused, match="'ftp'"):
+        Session().get(mirror.redirects("ftp://127.0.0.1/\xe9").url)
+
+
 # ------------------------------------------------------------------------------------------------ a download's own loop
 
 
