@@ -18,11 +18,11 @@ from urllib.parse import urljoin
 import requests
 import requests.sessions
 from requests import PreparedRequest, Request, Response, adapters
-from requests.auth import AuthBase
 from requests.exceptions import InvalidHeader
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, check_header_validity
 
 from . import lean
+from .auth import BROUGHT, NoAuth, Noted
 from .errors import RedirectRefused, SpecError
 from .names import origin
 from .spec import Gate, Profile
@@ -32,9 +32,6 @@ __all__ = ["Session", "delete", "get", "head", "options", "patch", "post", "put"
 
 #: Set on a PreparedRequest whose redirects stream.py follows itself.
 OWN_REDIRECTS = "geofetch_own_redirects"
-
-#: Where a PreparedRequest keeps what its profile's auth brought.
-BROUGHT = "geofetch_brought"
 
 #: requests' own, which name what they only import as well.
 sessions: Any = requests.sessions
@@ -47,31 +44,6 @@ def use_gate(gate: Gate, most: int) -> None:
     global _gate
     _gate = gate
     keep(most)
-
-
-class _NoAuth(AuthBase):
-    """Auth that is settled: it adds nothing, and keeps netrc from adding something."""
-
-    def __call__(self, prepared: PreparedRequest) -> PreparedRequest:
-        return prepared
-
-
-class _Noted(AuthBase):
-    """A profile's auth, which notes what it brings: headers of its own, hooks that answer a challenge.
-
-    The note lies among the request's hooks, since copies of a request share those and nothing else.
-    """
-
-    def __init__(self, auth: Any) -> None:
-        self._auth = auth
-
-    def __call__(self, prepared: PreparedRequest) -> PreparedRequest:
-        headers, before = dict(prepared.headers), list(prepared.hooks["response"])
-        given: PreparedRequest = self._auth(prepared)
-        hooks: dict[str, Any] = given.hooks
-        names = [name for name, value in given.headers.items() if headers.get(name) != value]
-        hooks[BROUGHT] = names, [hook for hook in hooks["response"] if hook not in before]
-        return given
 
 
 class Session(requests.Session):
@@ -129,9 +101,9 @@ class Session(requests.Session):
             _check_header(*header)
         self.headers.update(profile.header_map)
         if profile.auth is not None:
-            self.auth = _Noted(profile.auth) if callable(profile.auth) else profile.auth
+            self.auth = Noted(profile.auth) if callable(profile.auth) else profile.auth
         elif "Authorization" in self.headers:
-            self.auth = _NoAuth()
+            self.auth = NoAuth()
         if profile.proxies is not None:
             self.proxies = profile.proxy_map or {}
 
@@ -145,7 +117,7 @@ class Session(requests.Session):
     @property
     def has_settled_auth(self) -> bool:
         """Whether its auth adds nothing to a request, and keeps netrc from adding something."""
-        return type(self.auth) is _NoAuth
+        return type(self.auth) is NoAuth
 
     def prepare_request(self, request: Request) -> PreparedRequest:
         """requests' own; what session and environment say is not worked out anew for each request."""
@@ -314,7 +286,7 @@ class Session(requests.Session):
             fingerprint=profile.fingerprint,
         )
         found = self._alike(trust)
-        found.auth = _NoAuth()
+        found.auth = NoAuth()
         found.verify = self.verify
         if profile.proxies is None:
             found.proxies = dict(self.proxies)

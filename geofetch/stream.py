@@ -23,7 +23,7 @@ from requests import PreparedRequest, Response
 from requests.exceptions import InvalidHeader, InvalidURL
 from requests.structures import CaseInsensitiveDict
 
-from . import express
+from . import auth, express
 from .decoding import Decoder
 from .errors import (
     BadResponse,
@@ -170,6 +170,7 @@ def _asked(session: Session, url: str, patience: Patience) -> Response | Exchang
 
 def _sent(session: Session, request: PreparedRequest, url: str, patience: Patience) -> Response:
     setattr(request, OWN_REDIRECTS, True)
+    request.hooks = auth.patient(request.hooks, session.hooks)
     settings = session.merge_environment_settings(request.url or url, {}, True, None, None)
     times = (patience.connect_s, patience.read_s)
     # A timeout of requests is one recv's: a head dripped byte by byte outlives it.
@@ -356,6 +357,9 @@ def _check_status(response: Response) -> None:
     if status == 206:
         raise BadResponse("status 206: a part, where the whole was asked for")
     reason = f"status {status} {printable(response.reason or '')}".rstrip()
+    choked = auth.unanswered(response)
+    if choked is not None:
+        reason += f": the challenge cannot be answered ({type(choked).__name__})"
     if status == 407:  # RFC 9110, 15.5.8: no origin says so
         raise ProxyFailure(reason, response=_remembered(response))
     told = _retry_after_s(response.headers.get("retry-after"))
@@ -368,7 +372,7 @@ def _check_status(response: Response) -> None:
         kind = RateLimited
     error = kind(reason, response=_remembered(response))
     error.retry_after_s = told
-    raise error
+    raise error from choked
 
 
 def _retry_after_s(text: str | None) -> float | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from types import NoneType
 from typing import Any
 
 import gevent
@@ -19,7 +20,7 @@ from requests.auth import AuthBase, HTTPDigestAuth
 
 import geofetch
 from geofetch import limits
-from geofetch.errors import SpecError
+from geofetch.errors import SpecError, Unauthorized
 from geofetch.session import Session
 from geofetch.spec import Profile
 from geofetch.transport import Adapter
@@ -27,7 +28,8 @@ from tests.origin.scenes import Scene
 from tests.support.certs import Authority
 from tests.support.mirrors import Mirror, Origins
 from tests.support.sessions import *  # noqa: F403 - the fixtures of these tests
-from tests.support.sessions import downloaded, session_of, side_by_side
+from tests.support.sessions import downloaded, refused, session_of, side_by_side
+from tests.support.walking import pooled
 
 
 class Signed(AuthBase):
@@ -88,6 +90,73 @@ def test_auth_of_any_kind(mirror: Mirror) -> None:
     file = mirror.serves(b"x")
     session_of(auth=Signed()).get(file.url)
     assert file.request.header("X-Signed") == "1"
+
+
+GOOD = 'Digest realm="here", nonce="abc", qop="auth"'
+
+
+@pytest.mark.parametrize(
+    ("challenge", "cause"),
+    [
+        pytest.param('Digest nonce="abc", qop="auth"', KeyError, id="no-realm"),
+        pytest.param('Digest realm="here"', KeyError, id="no-nonce"),
+        pytest.param('Digest realm="here", nonce', AttributeError, id="a-nonce-without-value"),
+        pytest.param("Digest", KeyError, id="the-scheme-alone"),
+    ],
+)
+@pytest.mark.parametrize("brought_by", ["profile", "session"])
+def test_a_challenge_that_an_auth_chokes_on_is_its_sources_error(
+    mirror: Mirror, challenge: str, cause: type[Exception], brought_by: str
+) -> None:
+    auth = HTTPDigestAuth("user", "password")
+    session = session_of(auth=auth) if brought_by == "profile" else Session()
+    session.auth = session.auth or auth
+    good = {"WWW-Authenticate": GOOD}
+    honest = mirror.plays([Scene(status=401, headers=good), Scene(body=b"in"), Scene(status=401, headers=good)])
+    assert downloaded(honest.url, session)[1] == b"in"
+    odd = mirror.serves(b"who?", status=401, headers={"WWW-Authenticate": challenge})
+    error = refused(Unauthorized, odd.url, session)
+    assert f"the challenge cannot be answered ({cause.__name__})" in str(error)
+    assert type(error.__cause__) is cause
+    assert (error.status, odd.hits) == (401, 1)
+    # Nor does it keep the auth from answering others.
+    other = mirror.plays([Scene(status=401, headers=good), Scene(body=b"in")])
+    assert downloaded(other.url, session)[1] == b"in"
+    with pytest.raises(cause):  # a call has what requests has
+        session.get(odd.url, timeout=10)
+
+
+def test_another_source_is_asked_where_a_challenge_cannot_be_answered(mirror: Mirror) -> None:
+    odd = mirror.serves(status=401, headers={"WWW-Authenticate": "Digest"})
+    open_to_all = mirror.serves(b"x")
+    session = session_of(auth=HTTPDigestAuth("user", "password"))
+    sources = [geofetch.Source(odd.url, 0), geofetch.Source(open_to_all.url, 1)]
+    with pooled(session=session) as pool:
+        (outcome,) = pool.map([geofetch.Spec(sources=sources)])
+    assert [type(attempt.error) for attempt in outcome.attempts] == [Unauthorized, NoneType]
+
+
+@pytest.mark.parametrize("status", [200, 401])
+def test_what_a_hook_of_the_users_raises_is_nobodys_challenge(mirror: Mirror, status: int) -> None:
+    def chokes(response: requests.Response, **_: Any) -> None:
+        raise KeyError("mine")
+
+    session = session_of(auth=HTTPDigestAuth("user", "password"))
+    session.hooks["response"].append(chokes)
+    with pytest.raises(KeyError, match="mine"):
+        downloaded(mirror.serves(status=status).url, session)
+
+
+def test_an_auth_that_fails_over_what_is_no_challenge_is_heard(mirror: Mirror) -> None:
+    class Chokes(AuthBase):
+        def __call__(self, prepared: requests.PreparedRequest) -> requests.PreparedRequest:
+            prepared.register_hook("response", lambda response, **_: response.headers["X-Missing"])
+            return prepared
+
+    session = session_of(auth=Chokes())
+    with pytest.raises(KeyError, match="x-missing"):
+        downloaded(mirror.serves(b"x").url, session)
+    refused(Unauthorized, mirror.serves(status=403).url, session)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,82 @@
+"""What auth brings to a request, and what becomes of a challenge that it chokes on.
+
+In: an auth of requests' kind, the hooks of a request.  Out: an auth that notes what it brings; hooks that let such a
+challenge stand.  Never: which origin may see it (session.py); what a status means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from requests import PreparedRequest, Response
+from requests.auth import AuthBase, HTTPDigestAuth
+
+__all__ = ["BROUGHT", "NoAuth", "Noted", "patient", "unanswered"]
+
+#: Where a PreparedRequest keeps what its profile's auth brought.
+BROUGHT = "geofetch_brought"
+#: Set on a Response over whose challenge an auth failed: how.
+UNANSWERED = "geofetch_unanswered"
+
+Hook = Callable[..., Any]
+
+
+class NoAuth(AuthBase):
+    """Auth that is settled: it adds nothing, and keeps netrc from adding something."""
+
+    def __call__(self, prepared: PreparedRequest) -> PreparedRequest:
+        return prepared
+
+
+class Noted(AuthBase):
+    """A profile's auth, which notes what it brings: headers of its own, hooks that answer a challenge.
+
+    The note lies among the request's hooks, since copies of a request share those and nothing else.
+    """
+
+    def __init__(self, auth: Any) -> None:
+        self._auth = auth
+
+    def __call__(self, prepared: PreparedRequest) -> PreparedRequest:
+        headers, before = dict(prepared.headers), list(prepared.hooks["response"])
+        given: PreparedRequest = self._auth(prepared)
+        hooks: dict[str, Any] = given.hooks
+        names = [name for name, value in given.headers.items() if headers.get(name) != value]
+        hooks[BROUGHT] = names, [hook for hook in hooks["response"] if hook not in before]
+        return given
+
+
+def patient(hooks: dict[str, Any], sessions_own: dict[str, Any] | None) -> dict[str, Any]:
+    """A request's hooks; those that an auth brought, not its session, let a challenge stand that they choke on."""
+    told = (sessions_own or {}).get("response") or ()
+    others = (told,) if callable(told) else tuple(told)
+    return {**hooks, "response": [hook if hook in others else _Patient(hook) for hook in hooks["response"]]}
+
+
+class _Patient:
+    def __init__(self, hook: Hook) -> None:
+        self._hook = hook
+
+    def __call__(self, response: Response, **how: Any) -> Any:
+        try:
+            return self._hook(response, **how)
+        except (OSError, UnicodeError):
+            raise  # the answer to the challenge could not be sent
+        except Exception as exc:
+            if not 400 <= response.status_code < 500:
+                raise
+            setattr(response, UNANSWERED, exc)
+            self._forget()
+            return None
+
+    def _forget(self) -> None:
+        # requests begins the next request with what it noted of the last challenge, and would fail over it once more.
+        auth = getattr(self._hook, "__self__", None)
+        if isinstance(auth, HTTPDigestAuth):
+            auth._thread_local.last_nonce = ""
+
+
+def unanswered(response: Response) -> Exception | None:
+    """How an auth failed over the challenge that a response holds."""
+    return getattr(response, UNANSWERED, None)
