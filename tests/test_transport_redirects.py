@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ import geofetch
 from geofetch.errors import BadResponse, BadStatus, RedirectLoop, RedirectRefused
 from geofetch.session import Session
 from geofetch.spec import Profile
+from geofetch.transport import Adapter
 from tests.origin.scenes import Scene
 from tests.origin.wire import Request
 from tests.support.certs import Authority
@@ -311,6 +313,43 @@ def test_a_location_that_is_no_utf_8_and_is_not_followed(mirror: Mirror) -> None
         assert response.next.url == f"{mirror.base}/%C3%A9"
     with pytest.raises(RedirectRefused, match="'ftp'"):
         Session().get(mirror.redirects("ftp://127.0.0.1/\xe9").url)
+
+
+GZIPPED = gzip.compress(b"".join(b"%x\n" % (number * 7919) for number in range(50_000)), mtime=0)
+DAMAGED = GZIPPED[:50_000] + bytes(100) + GZIPPED[50_100:]
+NO_GZIP = b"no gzip " * 10_000
+BREAKS: dict[str, Scene] = {
+    "no-gzip": Scene(body=NO_GZIP),
+    "no-gzip-and-cut": Scene(body=NO_GZIP, cut=70_000),
+    "no-gzip-in-chunks-and-cut": Scene(body=NO_GZIP, chunked=1000, cut=70_000),
+    "gzip-damaged": Scene(body=DAMAGED),
+    "gzip-damaged-and-cut": Scene(body=DAMAGED, cut=90_000),
+    "gzip-damaged-in-chunks-and-cut": Scene(body=DAMAGED, chunked=1000, cut=90_000),
+    "gzip-cut": Scene(body=GZIPPED, cut=50_000),
+    "gzip-in-chunks-and-cut": Scene(body=GZIPPED, chunked=1000, cut=50_000),
+    "gzip-reset": Scene(body=GZIPPED, reset=50_000),
+}
+
+
+def requests_own() -> requests.Session:
+    """What patch_requests() makes of a session: requests' own, over our connections."""
+    session = requests.Session()
+    session.mount("http://", Adapter())
+    return session
+
+
+@pytest.mark.parametrize("kind", [Session, requests_own])
+@pytest.mark.parametrize("what", BREAKS)
+def test_a_redirects_body_that_breaks_or_does_not_decode_is_dropped(mirror: Mirror, kind: Any, what: str) -> None:
+    there = mirror.serves(b"x")
+
+    def moved(to: Handle) -> Handle:
+        return mirror.plays([BREAKS[what].but(status=302, headers={"Location": to.url, "Content-Encoding": "gzip"})])
+
+    response = kind().get(mirror.redirects(moved(moved(there))).url, timeout=10)
+    assert (response.content, [one.content for one in response.history]) == (b"x", [b"", b"", b""])
+    alone = kind().get(moved(there).url, timeout=10, allow_redirects=False)
+    assert (alone.status_code, alone.content, alone.next and alone.next.url) == (302, b"", there.url)
 
 
 # ------------------------------------------------------------------------------------------------ a download's own loop

@@ -29,6 +29,8 @@ class Raw(HTTPResponse):
     _fp: Any
     #: Older releases have none of their own.
     _uncached_read_occurred = False
+    #: Whether reading it failed.
+    _broke = False
 
     def _raw_read(self, amt: int | None = None, *, read1: bool = False) -> bytes:
         reply: Reply | None = self._fp
@@ -43,6 +45,7 @@ class Raw(HTTPResponse):
                 data = reply.read(amt)
             self._took(len(data), whole=(not data and amt != 0) or (amt is None and not read1))
         except BaseException as exc:
+            self._broke = True
             with self._error_catcher():
                 raise exc
         return data
@@ -62,6 +65,8 @@ class Raw(HTTPResponse):
     def read(self, amt: int | None = None, decode_content: bool | None = None, cache_content: bool = False) -> bytes:
         """urllib3's; where nothing is to be decoded, without its buffer."""
         self._init_decoder()
+        if self._broke and amt is None and decode_content is False and self.get_redirect_location():
+            return self._given_up()
         if self._decoder is not None:
             return super().read(amt, decode_content, cache_content)
         if amt is not None and amt < 0:
@@ -72,6 +77,20 @@ class Raw(HTTPResponse):
         else:
             self._uncached_read_occurred = True
         return data
+
+    def _given_up(self) -> bytes:
+        # requests reads on so that the connection is free, and follows a redirect whatever its body was; but urllib3
+        # tells of what was decoded before it broke, or of a second cut, by errors that requests lets pass.
+        self.close()
+        self._decoded_buffer = type(self._decoded_buffer)()
+        return b""
+
+    def _decode(self, *args: Any, **kwargs: Any) -> bytes:
+        try:
+            return super()._decode(*args, **kwargs)
+        except BaseException:
+            self._broke = True
+            raise
 
     def read1(self, amt: int | None = None, decode_content: bool | None = None) -> bytes:
         """urllib3's; where nothing is to be decoded, without its buffer."""
