@@ -206,6 +206,16 @@ def test_a_proxy_that_is_no_url(server: Mirror, proxy: str) -> None:
     assert server.accepted == 0
 
 
+@pytest.mark.parametrize("host", ["a..b", ".a", "a" * 64 + ".b"])
+def test_a_host_that_cannot_be_one_is_no_tunnels(origins: Origins, mirror: Mirror, host: str) -> None:
+    way = origins.proxy()
+    session = session_of(proxies={"https": way.url})
+    for url in (mirror.redirects(f"https://{host}/").url, f"https://{host}/"):
+        with pytest.raises(requests.exceptions.InvalidURL):
+            session.get(url, timeout=10)
+    assert way.hits == 0
+
+
 def test_a_kept_tunnel_that_died_is_dug_again(origins: Origins, ca: Authority) -> None:
     server, way = origins.https(), origins.proxy()
     file = server.serves(b"x")

@@ -72,6 +72,14 @@ def _checked(proxy: str) -> str:
     return proxy
 
 
+def _check_named(host: str | None, request: PreparedRequest) -> None:
+    """Raises InvalidURL where no proxy can be asked for a tunnel: http.client's own word is a bare UnicodeError."""
+    try:
+        (host or "").encode("idna")
+    except UnicodeError as exc:
+        raise InvalidURL(f"no host is called {host!r}", request=request) from exc
+
+
 def _is_requests_own(method: Any) -> bool:
     """Whether nobody has put something else in the place of a method that is passed by here."""
     return type(method) is FunctionType and method.__globals__ is vars(adapters)
@@ -145,6 +153,8 @@ class Adapter(HTTPAdapter):
         proxy = select_proxy(url, proxies) if proxies else None
         if not proxy:
             return pools.shared().pool(parts.scheme, host, port, kwargs)
+        if parts.scheme == "https":
+            _check_named(host, request)
         manager = self._manager(proxy, verify)
         return manager.connection_from_host(host, port, parts.scheme, pool_kwargs=kwargs)
 
