@@ -16,6 +16,7 @@ from typing import Any
 
 import gevent
 import pytest
+from gevent.event import Event
 
 import geofetch
 from geofetch import (
@@ -559,6 +560,34 @@ def test_a_repair_that_is_killed_can_be_done_again(ground: Ground, no_leftovers:
         one.release()
     assert ground.repair().repaired == 4
     ground.assert_whole()
+
+
+def test_a_second_kill_leaves_no_store_s_file_under_way(ground: Ground, tmp_path: Path, mirror: Mirror) -> None:
+    first, other = ground.store, FileStore(tmp_path / "other")
+    slow = {}
+    for name, store in (("a", first), ("b", other)):
+        ground.store = store
+        (handle,) = ground.stock({name: b"hello " * 100}).values()
+        slow[name] = mirror.serves(ground.content[name], at=handle.path, stall=10)
+        deleted(store.root / name)
+    held, let_go = Event(), Event()
+
+    def holds(attempt: geofetch.Attempt, error: geofetch.FetchError) -> None:
+        if attempt.source == slow["a"]:
+            held.set()
+            let_go.wait()
+
+    stores = {store.name: store for store in (first, other)}
+    run = gevent.spawn(geofetch.repair, ground.recorder, stores, state=["present"], hooks={"failed": holds})
+    for handle in slow.values():
+        handle.arrived()
+    run.kill(block=False)
+    assert held.wait(timeout=10)
+    run.kill(timeout=10)
+    assert run.dead
+    mirror.left()
+    let_go.set()
+    other.close()
 
 
 def test_a_kill_while_a_file_is_read_once_more_puts_nothing_aside(ground: Ground) -> None:

@@ -239,11 +239,19 @@ class _Mender:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
+        if error is not None:
             for pool in self._pools.values():
-                pool.__exit__(kind, error, trace)
-        finally:
-            self._inspector.__exit__(kind, error, trace)
+                pool.cancel()
+        parts: tuple[Pool | Inspector, ...] = (*self._pools.values(), self._inspector)
+        raised: BaseException | None = None
+        for part in parts:
+            # One that is killed as it waits for its files keeps no other from ending.
+            try:
+                part.__exit__(kind, error, trace)
+            except BaseException as exc:
+                raised = raised or exc
+        if raised is not None:
+            raise raised
 
 
 class _Explaining:
