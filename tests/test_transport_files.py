@@ -212,3 +212,19 @@ def test_no_descriptor_is_left(file: Path) -> None:
     with opened(session, Source(file.as_uri()), PATIENT):
         assert there() == 1
     assert there() == 0
+
+
+def test_a_file_is_closed_where_a_hook_refuses_it(file: Path) -> None:
+    seen: list[requests.Response] = []
+
+    def refuses(response: requests.Response, **_: Any) -> None:
+        seen.append(response)
+        raise KeyError("refused")
+
+    with pytest.raises(KeyError, match="refused"):
+        Session().get(file.as_uri(), hooks={"response": refuses}, stream=True)
+    assert seen[0].raw.closed
+    # The control: one that nobody refuses stays open.
+    Session().get(file.as_uri(), hooks={"response": lambda response, **_: seen.append(response)}, stream=True)
+    assert not seen[1].raw.closed
+    seen[1].close()

@@ -26,7 +26,7 @@ from .fields import merged
 from .raw import Raw
 from .tls import context_of, trust_of
 
-__all__ = ["FOREIGN", "Adapter", "OpenGate", "closing_on_error", "counted"]
+__all__ = ["FOREIGN", "Adapter", "OpenGate", "answered", "closing_on_error", "counted"]
 
 #: Set on a PreparedRequest that goes to another origin than its Profile was made for.
 FOREIGN = "geofetch_foreign"
@@ -49,6 +49,14 @@ def closing_on_error() -> Iterator[None]:
         raise
     finally:
         _answers.reset(token)
+
+
+def answered(response: Response) -> Response:
+    """The response itself, noted for :func:`closing_on_error`."""
+    answers = _answers.get()
+    if answers is not None:
+        answers.append(response)
+    return response
 
 
 def counted(request: PreparedRequest) -> str:
@@ -207,7 +215,4 @@ class Adapter(HTTPAdapter):
             ticket.leave()
         else:
             conn.ticket = ticket
-        answers = _answers.get()
-        if answers is not None:
-            answers.append(response)
-        return response
+        return answered(response)

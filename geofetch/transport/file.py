@@ -19,6 +19,8 @@ from requests.exceptions import InvalidURL
 from requests.structures import CaseInsensitiveDict
 from urllib3 import HTTPResponse
 
+from .adapter import answered
+
 __all__ = ["FileAdapter", "path_of"]
 
 _STATUS = {
@@ -59,7 +61,7 @@ class FileAdapter(BaseAdapter):
         if request.method == "HEAD":
             file.close()
             file = io.BytesIO()
-        return _response(request, 200, "OK", file, {"Content-Length": str(size)})
+        return answered(_response(request, 200, "OK", file, {"Content-Length": str(size)}))
 
     def close(self) -> None:
         """Nothing is kept."""
