@@ -181,6 +181,32 @@ def test_who_loses_patience_leaves_the_answer_to_the_next(names: Names, mirror: 
 # ----------------------------------------------------------------------------------------------------------- remembered
 
 
+@pytest.mark.parametrize("begun", [False, True], ids=["before-it-began", "as-it-asked"])
+def test_nobody_waits_for_a_lookup_that_was_killed(names: Names, monkeypatch: pytest.MonkeyPatch, begun: bool) -> None:
+    names.held["killed.test"] = Event()
+    lookups: list[gevent.Greenlet] = []
+    spawn = gevent.spawn
+
+    def noted(*told: Any) -> gevent.Greenlet:
+        lookups.append(spawn(*told))
+        if not begun:
+            lookups[0].kill(block=False)
+        return lookups[0]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gevent, "spawn", noted)
+        waiting = [spawn(is_nobody, "killed.test", 80) for _ in range(3)]
+        until(lambda: names.asked["killed.test"] if begun else lookups)
+    lookups[0].kill(block=False)
+    gevent.joinall(waiting, timeout=5, raise_error=True)
+    assert all(one.ready() for one in waiting)
+    assert (len(lookups), names.asked["killed.test"]) == (1, begun)
+    names.addresses["killed.test"] = ["127.0.0.1"]
+    names.held.clear()
+    with gevent.Timeout(5):
+        assert resolve.resolved("killed.test", 80)
+
+
 def test_an_answer_is_remembered_for_a_while(names: Names, clock: Clock) -> None:
     names.addresses["a.test"] = ["127.0.0.1"]
     resolve.resolved("a.test", 80)

@@ -70,7 +70,7 @@ def resolved(host: str, port: int) -> Sequence[Address]:
     if asked is None:
         asked = names.asking[key] = AsyncResult()
         # A greenlet of its own asks: whoever waits may lose patience, the answer still serves the next one.
-        gevent.spawn(_ask, names, key, host, port, asked)
+        gevent.spawn(_ask, names, key, host, port, asked).rawlink(lambda lookup: _left(names, key, asked))
     addresses: Sequence[Address] = asked.get()
     return addresses
 
@@ -104,6 +104,14 @@ def _ask(names: _Names, key: tuple[str, int], host: str, port: int, asked: Async
         asked.set(found)
     finally:
         names.asking.pop(key, None)
+
+
+def _left(names: _Names, key: tuple[str, int], asked: AsyncResult) -> None:
+    """The lookup is over; one that was killed, perhaps before it began, has told nobody."""
+    if not asked.ready():
+        if names.asking.get(key) is asked:
+            del names.asking[key]
+        asked.set_exception(native.gaierror(native.EAI_AGAIN, "the lookup was ended"))
 
 
 def _looked_up(host: str, port: int) -> list[Address]:
