@@ -7,12 +7,14 @@ import gc
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 import gevent
 import pytest
 import requests
 from gevent.threadpool import ThreadPool
+from requests.adapters import HTTPAdapter
 
 import geofetch
 from geofetch import limits
@@ -21,6 +23,7 @@ from geofetch.session import Session
 from geofetch.spec import Gate, Ticket
 from geofetch.stream import Patience
 from geofetch.transport import OpenGate, pools, rest
+from geofetch.transport.connection import PlainConnection
 from tests.origin.scenes import GATE, Scene, raw
 from tests.support.certs import Authority
 from tests.support.mirrors import Mirror, Origins
@@ -413,6 +416,63 @@ def test_a_slot_comes_back_whatever_fails(origins: Origins, session: Session, ho
     with pytest.raises((requests.RequestException, LookupError, ZeroDivisionError)) as caught:
         FAILING[how](origins, session)
     assert limits.process.used == 0, caught.value
+
+
+class Choosy(DefaultCookiePolicy):
+    def set_ok(self, cookie: Any, request: Any) -> bool:
+        raise LookupError("a policy's own")
+
+
+def refused_by_a_policy(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    session.cookies.set_policy(Choosy())
+
+
+def refused_by_every_policy(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DefaultCookiePolicy, "set_ok", Choosy.set_ok)
+
+
+def refused_by_a_hand_on_the_adapter(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    def chokes(*_: Any) -> requests.Response:
+        raise LookupError("a hand's own")
+
+    monkeypatch.setattr(HTTPAdapter, "build_response", chokes)
+
+
+@pytest.mark.parametrize("how", [refused_by_a_policy, refused_by_every_policy, refused_by_a_hand_on_the_adapter])
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param(lambda session, url: session.get(url), id="session"),
+        pytest.param(lambda session, url: downloaded(url, session), id="download"),
+    ],
+)
+def test_an_answer_that_somebody_chokes_on_is_closed(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, how: Any, call: Any
+) -> None:
+    """With its traceback still held: an open connection that no cap counts."""
+    session = Session()
+    how(session, monkeypatch)
+    file = mirror.serves(b"x" * 100, stall=50, headers={"Set-Cookie": "a=b"})
+    with pytest.raises(LookupError, match="'s own") as caught:
+        call(session, file.url)
+    assert limits.process.used == 0
+    until(lambda: mirror.open == 0, 5, f"closed, {caught.value!r}")
+
+
+@pytest.mark.parametrize("cookie", [{}, {"Set-Cookie": "a=b"}], ids=["no-cookie", "a-cookie"])
+@pytest.mark.parametrize("fast", [True, False], ids=["our-way", "http.client's"])
+def test_a_charset_without_a_value_is_no_charset(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, cookie: dict[str, str], fast: bool
+) -> None:
+    """requests takes it for True up to 2.33.0, and fails over that."""
+    monkeypatch.setattr(requests.utils, "_parse_content_type_header", lambda told: ("text/html", {"charset": True}))
+    monkeypatch.setattr(PlainConnection, "fast", fast)
+    file = mirror.serves(b"x", headers={"Content-Type": "text/html; charset", **cookie})
+    session = Session()
+    response = session.get(file.url)
+    assert (response.content, response.encoding) == (b"x", None)
+    assert dict(response.cookies) == dict(session.cookies) == ({"a": "b"} if cookie else {})
+    assert downloaded(file.url)[1] == b"x"
 
 
 def test_a_handshake_that_drips_ends_in_time(origins: Origins, session: Session) -> None:

@@ -16,14 +16,15 @@ from urllib.parse import urlsplit
 from requests import PreparedRequest, Response, adapters
 from requests.adapters import HTTPAdapter
 from requests.exceptions import InvalidProxyURL, InvalidURL
+from requests.structures import CaseInsensitiveDict
 from requests.utils import get_encoding_from_headers, prepend_scheme_if_needed, select_proxy
+from urllib3 import HTTPResponse
 from urllib3.util import parse_url
 
 from ..names import origin
 from ..spec import Gate, Profile, Ticket
 from . import pools
 from .fields import merged
-from .raw import Raw
 from .tls import context_of, trust_of
 
 __all__ = ["FOREIGN", "Adapter", "OpenGate", "answered", "closing_on_error", "counted"]
@@ -31,6 +32,9 @@ __all__ = ["FOREIGN", "Adapter", "OpenGate", "answered", "closing_on_error", "co
 #: Set on a PreparedRequest that goes to another origin than its Profile was made for.
 FOREIGN = "geofetch_foreign"
 
+
+#: What requests' adapter names, and only imports as well.
+requests_own: Any = adapters
 
 #: The answers to the call that this greenlet is in.
 _answers: ContextVar[list[Response] | None] = ContextVar("geofetch_answers", default=None)
@@ -86,6 +90,14 @@ def _check_named(host: str | None, request: PreparedRequest) -> None:
         (host or "").encode("idna")
     except UnicodeError as exc:
         raise InvalidURL(f"no host is called {host!r}", request=request) from exc
+
+
+def _encoding(headers: CaseInsensitiveDict[str]) -> str | None:
+    try:
+        return get_encoding_from_headers(headers)
+    except AttributeError:
+        # Up to 2.33.0 requests takes a charset without a value for True.
+        return None
 
 
 def _is_requests_own(method: Any) -> bool:
@@ -191,16 +203,25 @@ class Adapter(HTTPAdapter):
         return pools.shared().through(proxy, self.proxy_headers(proxy), trust, context)
 
     def build_response(self, req: PreparedRequest, resp: Any) -> Response:
-        """requests' own; where no cookie is told, without the cookie jar's look for one."""
-        plain = isinstance(resp, Raw) and _is_requests_own(HTTPAdapter.build_response)
-        if not plain or "set-cookie" in resp.headers or "set-cookie2" in resp.headers:
+        """requests' own, with less around it; an answer that cannot be built is closed."""
+        try:
+            if isinstance(resp, HTTPResponse) and _is_requests_own(HTTPAdapter.build_response):
+                return self._built(req, resp)
             return super().build_response(req, resp)
+        except BaseException:
+            resp.close()
+            raise
+
+    def _built(self, req: PreparedRequest, resp: Any) -> Response:
         response = Response()
         response.status_code, response.reason = resp.status, resp.reason
         response.headers = merged(resp.headers)
-        response.encoding = get_encoding_from_headers(response.headers)
+        response.encoding = _encoding(response.headers)
         response.raw, response.url, response.request = resp, req.url, req  # type: ignore[assignment]
         response.connection = self
+        # Where no cookie is told, without the cookie jar's look for one.
+        if "set-cookie" in resp.headers or "set-cookie2" in resp.headers:
+            requests_own.extract_cookies_to_jar(response.cookies, req, resp)
         return response
 
     def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
