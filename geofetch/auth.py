@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import gevent.local
 from requests import PreparedRequest, Response
 from requests.auth import AuthBase, HTTPDigestAuth
 
-__all__ = ["BROUGHT", "NoAuth", "Noted", "patient", "unanswered"]
+__all__ = ["BROUGHT", "NoAuth", "Noted", "patient", "unanswered", "unshared"]
 
 #: Where a PreparedRequest keeps what its profile's auth brought.
 BROUGHT = "geofetch_brought"
@@ -36,15 +37,23 @@ class Noted(AuthBase):
     """
 
     def __init__(self, auth: Any) -> None:
-        self._auth = auth
+        self.auth = auth
 
     def __call__(self, prepared: PreparedRequest) -> PreparedRequest:
         headers, before = dict(prepared.headers), list(prepared.hooks["response"])
-        given: PreparedRequest = self._auth(prepared)
+        given: PreparedRequest = self.auth(prepared)
         hooks: dict[str, Any] = given.hooks
         names = [name for name, value in given.headers.items() if headers.get(name) != value]
         hooks[BROUGHT] = names, [hook for hook in hooks["response"] if hook not in before]
         return given
+
+
+def unshared(auth: Any) -> None:
+    """See to it that each greenlet answers its own challenges: requests' digest auth counts them by native thread."""
+    if isinstance(auth, Noted):
+        auth = auth.auth
+    if isinstance(auth, HTTPDigestAuth) and not isinstance(auth._thread_local, gevent.local.local):
+        auth._thread_local = gevent.local.local()
 
 
 def patient(hooks: dict[str, Any], sessions_own: dict[str, Any] | None) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from requests.exceptions import InvalidHeader
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, check_header_validity
 
 from . import lean
-from .auth import BROUGHT, NoAuth, Noted
+from .auth import BROUGHT, NoAuth, Noted, unshared
 from .errors import RedirectRefused, SpecError
 from .names import origin
 from .spec import Gate, Profile
@@ -121,6 +121,9 @@ class Session(requests.Session):
 
     def prepare_request(self, request: Request) -> PreparedRequest:
         """requests' own; what session and environment say is not worked out anew for each request."""
+        auth: Any = self.auth if request.auth is None else request.auth
+        if callable(auth):
+            unshared(auth)
         above, found = super().prepare_request, None
         if lean.is_of(above, REQUESTS):
             self._template = lean.Template.of(self.headers, self._template)

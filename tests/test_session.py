@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from functools import partial
 from types import NoneType
 from typing import Any
 
@@ -93,6 +94,28 @@ def test_auth_of_any_kind(mirror: Mirror) -> None:
 
 
 GOOD = 'Digest realm="here", nonce="abc", qop="auth"'
+
+
+SHARED_AUTH: dict[str, Callable[[str, AuthBase], bytes]] = {
+    "of a call": lambda url, auth: geofetch.get(url, auth=auth, timeout=10).content,
+    "of a session": lambda url, auth: _with_auth(auth).get(url, timeout=10).content,
+    "of a profile": lambda url, auth: session_of(auth=auth).get(url, timeout=10).content,
+    "of a profile's download": lambda url, auth: downloaded(url, session_of(auth=auth))[1],
+}
+
+
+def _with_auth(auth: AuthBase) -> Session:
+    session = Session()
+    session.auth = auth
+    return session
+
+
+@pytest.mark.parametrize("brought_by", SHARED_AUTH)
+def test_greenlets_that_share_an_auth_answer_their_own_challenges(mirror: Mirror, brought_by: str) -> None:
+    """requests' digest auth counts its answers by native thread: the others' seemed to be this one's second try."""
+    auth, good = HTTPDigestAuth("user", "password"), {"WWW-Authenticate": GOOD}
+    files = [mirror.plays([Scene(status=401, headers=good), Scene(body=b"in")]).url for _ in range(8)]
+    assert side_by_side([partial(SHARED_AUTH[brought_by], url, auth) for url in files]) == [b"in"] * 8
 
 
 @pytest.mark.parametrize(
