@@ -34,8 +34,14 @@ __all__ = ["Slot", "Slots", "configure", "process"]
 DESCRIPTOR_SHARE = 3
 
 _lock = Lock()
-# A child that is forked off while another thread has the lock would find it taken for ever.
-os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+
+
+def _forked() -> None:
+    global _lock
+    _lock = Lock()  # a child that is forked off while another thread has it would find it taken for ever
+
+
+os.register_at_fork(after_in_child=_forked)
 #: Places that were left and are not given back yet: levels and host.  A garbage collection may strike inside the lock
 #: and close an answer that somebody forgot, so nobody waits for the lock to give a place back.
 _left: deque[tuple[tuple[Slots, ...], str]] = deque()
@@ -271,36 +277,26 @@ class _Waiting:
             self.here.leave()
 
 
-class _Locked:
-    """Around what only one thread may do at once."""
-
-    def __enter__(self) -> None:
-        _lock.acquire()
-
-    def __exit__(self, *exc: object) -> None:
-        _lock.release()
-        _settle()
-
-
-_locked = _Locked()
-
-
 def _wait(levels: tuple[Slots, ...], host: str, timeout_s: float | None) -> None:
-    with _locked:
-        if _all_free(levels, host):
-            for level in levels:
-                level._add(host)
-            return
-        me = _Waiting(levels, host)
-        _waiting.setdefault((host, levels), deque()).append(me)
+    try:
+        with _lock:
+            if _all_free(levels, host):
+                for level in levels:
+                    level._add(host)
+                return
+            me = _Waiting(levels, host)
+            _waiting.setdefault((host, levels), deque()).append(me)
+    finally:
+        _settle()
     try:
         me.wait(timeout_s)
     except BaseException:
-        with _locked:
+        with _lock:
             if me.granted:
                 _left.append((levels, host))
             else:
                 _forget(me)
+        _settle()
         raise
 
 
@@ -310,8 +306,9 @@ def _give_back(levels: tuple[Slots, ...], host: str) -> None:
 
 
 def _settle() -> None:
-    """Give back what was left.  Where the lock is taken, whoever has it does so: he comes here when he leaves it."""
-    while _left and _lock.acquire(False):
+    """Give back what was left.  Where the lock is taken, whoever has it does so: he comes here when he has left it."""
+    lock = _lock
+    while _left and lock.acquire(False):
         try:
             while _left:
                 levels, host = _left.popleft()
@@ -319,7 +316,7 @@ def _settle() -> None:
                     level._remove(host)
             _grant_all()
         finally:
-            _lock.release()
+            lock.release()
 
 
 def _all_free(levels: tuple[Slots, ...], host: str) -> bool:
@@ -392,9 +389,10 @@ def configure(*, max_connections: int | None = None, per_host: int | None = None
     """
     most = _cap(max_connections, "max_connections")
     host_most = _cap(per_host, "per_host")
-    with _locked:
+    with _lock:
         if most is not None:
             process.total = min(most, descriptors_for_connections())
         if host_most is not None:
             process.per_host = host_most
         _grant_all()
+    _settle()

@@ -164,7 +164,7 @@ def test_a_child_forked_while_another_thread_is_counting_takes_its_places() -> N
         counting, counted = threading.Event(), threading.Event()
 
         def count():
-            with limits._locked:
+            with limits._lock:
                 counting.set()
                 counted.wait(0.2)
 
