@@ -10,7 +10,6 @@ import difflib
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from contextlib import ExitStack
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import replace
 from functools import partial
@@ -98,7 +97,9 @@ class Pool:
         if session is not None and not isinstance(session, Session):
             raise SpecError("session is a geofetch.Session; requests' own would block every other download")
         self._raises = on_error == "raise"
-        self._owned: list[Any] = []
+        #: What closes the things that this pool made: the last one first, each once.
+        self._last: list[Callable[[], Any]] = []
+        self._closing = Semaphore()
         self.store = self._a_store(store)
         self.recorder = self._a_recorder(recorder)
         self._progress = progress
@@ -142,7 +143,7 @@ class Pool:
                 raise SpecError(f"store is a Store or a folder's path, not {type(store).__name__}")
             return store
         found: Store = TempStore() if store is None else FileStore(store)
-        self._owned.append(found)
+        self._last.append(found.close)
         return found
 
     def _a_recorder(self, recorder: Any) -> Any:
@@ -150,7 +151,7 @@ class Pool:
             from .records import Recorder
 
             recorder = Recorder(recorder)
-            self._owned.append(recorder)
+            self._last.append(recorder.close)
         if recorder is not None and getattr(self.store, "durable", False):
             recorder.durable = True
         return recorder
@@ -247,6 +248,7 @@ class Pool:
         given = Spec.of(spec)
         if self._spawned is None:
             self._spawned = _Counted(self)
+            self._last.append(self._spawned.__exit__)
         kit = self._spawned.__enter__()
         nested = id(self) in _inside.get()
         if not nested:
@@ -286,21 +288,18 @@ class Pool:
         if not self._closed:
             self.join()
             self._closed = True
-        with ExitStack() as last:  # each of them, whatever the others raise
-            for one in self._owned:
-                last.callback(self._let_go, one)
-            if self._spawned is not None:
-                last.callback(self._spawned.__exit__)
-            for run in self._runs:
-                last.callback(run.stop)
-
-    def _let_go(self, one: Any) -> None:
-        try:
-            one.close()
-        except Exception:
-            self._owned.remove(one)
-            raise
-        self._owned.remove(one)  # not if a kill struck: whoever closes it once more is to wait for it
+        with self._closing:  # whoever comes meanwhile waits until all is closed
+            for run in list(self._runs):
+                run.stop()
+            raised: Exception | None = None
+            while self._last:
+                try:
+                    self._last[-1]()
+                except Exception as exc:  # the first one is told, and the others are closed all the same
+                    raised = raised or exc
+                self._last.pop()  # not where a kill struck: whoever closes it once more is to wait for it
+            if raised is not None:
+                raise raised
 
     @property
     def tally(self) -> Tally | None:

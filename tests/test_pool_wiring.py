@@ -45,18 +45,34 @@ def test_what_a_pool_made_is_closed_whatever_its_records_say(
 ) -> None:
     pool = geofetch.Pool(2, store=tmp_path / "srv", recorder=f"sqlite:///{tmp_path}/units.db", progress=False)
     pool.map([mirror.serves(b"x", name="a.rpm").url])[0].raise_for_error()
-    closed = pool.recorder.close
+    ended = pool.recorder._lane.end
 
-    def failing() -> None:
-        closed()
+    def failing(last: Any) -> None:
+        ended(last)
         raise RecordError("the last batch was refused")
 
-    monkeypatch.setattr(pool.recorder, "close", failing)
+    monkeypatch.setattr(pool.recorder._lane, "end", failing)
     assert sorted(p.name for p in (tmp_path / "srv").iterdir()) == [".geofetch", "a.rpm"]
     with pytest.raises(RecordError, match="the last batch"):
         pool.close()
     assert sorted(p.name for p in (tmp_path / "srv").iterdir()) == ["a.rpm"], "the store was closed all the same"
     pool.close()
+
+
+def test_two_who_close_a_pool_close_it_once(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = geofetch.Pool(2, store=tmp_path / "srv", recorder=f"sqlite:///{tmp_path}/units.db", progress=False)
+    pool.map([mirror.serves(b"x", name="a.rpm").url])[0].raise_for_error()
+    slow, calls = pool.recorder._lane.flush, []
+
+    def flush() -> None:
+        calls.append("flushed")
+        gevent.sleep(0.05)
+        slow()
+
+    monkeypatch.setattr(pool.recorder._lane, "flush", flush)
+    gevent.joinall([gevent.spawn(pool.close) for _ in range(3)], timeout=10, raise_error=True)
+    assert calls == ["flushed"]
+    assert sorted(p.name for p in (tmp_path / "srv").iterdir()) == ["a.rpm"]
 
 
 def test_a_pool_whose_block_is_killed_twice_ends_by_itself(mirror: Mirror, tmp_path: Path, spotless: Leftovers) -> None:
