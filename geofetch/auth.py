@@ -7,7 +7,7 @@ challenge stand.  Never: which origin may see it (session.py); what a status mea
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import gevent.local
 from requests import PreparedRequest, Response
@@ -44,28 +44,50 @@ class Noted(AuthBase):
         given: PreparedRequest = self.auth(prepared)
         hooks: dict[str, Any] = given.hooks
         names = [name for name, value in given.headers.items() if headers.get(name) != value]
-        hooks[BROUGHT] = names, [hook for hook in hooks["response"] if hook not in before]
+        hooks[BROUGHT] = names, [hook for hook in _each(hooks) if hook not in before]
         return given
+
+
+class _Answers(gevent.local.local):  # type: ignore[misc]
+    """What requests' digest auth notes of a challenge, in each greenlet; this is what one has that prepared nothing."""
+
+    last_nonce = ""
+    nonce_count = 0
+    chal: ClassVar[dict[str, str]] = {}  # it is replaced, never changed
+    pos = None
+    num_401_calls = 1
 
 
 def unshared(auth: Any) -> None:
     """See to it that each greenlet answers its own challenges: requests' digest auth counts them by native thread."""
     if isinstance(auth, Noted):
         auth = auth.auth
-    if isinstance(auth, HTTPDigestAuth) and not isinstance(auth._thread_local, gevent.local.local):
-        auth._thread_local = gevent.local.local()
+    if isinstance(auth, HTTPDigestAuth) and not isinstance(auth._thread_local, _Answers):
+        auth._thread_local = _Answers()
 
 
 def patient(hooks: dict[str, Any], sessions_own: dict[str, Any] | None) -> dict[str, Any]:
     """A request's hooks; those that an auth brought, not its session, let a challenge stand that they choke on."""
-    told = (sessions_own or {}).get("response") or ()
-    others = (told,) if callable(told) else tuple(told)
-    return {**hooks, "response": [hook if hook in others else _Patient(hook) for hook in hooks["response"]]}
+    others = _each(sessions_own or {})
+    return {**hooks, "response": [hook if hook in others else _Patient(hook) for hook in _each(hooks)]}
+
+
+def _each(hooks: dict[str, Any]) -> tuple[Hook, ...]:
+    # As requests' dispatch_hook takes them: several, one, or none.
+    told = hooks.get("response") or ()
+    return (told,) if callable(told) else tuple(told)
 
 
 class _Patient:
     def __init__(self, hook: Hook) -> None:
         self._hook = hook
+
+    # An auth may take its hook back (deregister_hook), which looks for it by these.
+    def __eq__(self, other: object) -> bool:
+        return bool(self._hook == (other._hook if isinstance(other, _Patient) else other))
+
+    def __hash__(self) -> int:
+        return hash(self._hook)
 
     def __call__(self, response: Response, **how: Any) -> Any:
         try:

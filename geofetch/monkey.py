@@ -33,7 +33,6 @@ from typing import Any
 
 import gevent
 import gevent.event
-import gevent.local
 import gevent.monkey
 import gevent.queue
 import gevent.select
@@ -377,8 +376,9 @@ def _per_greenlet(former: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(former)
     def init_per_thread_state(self: Any) -> None:
-        if not isinstance(self._thread_local, gevent.local.local):
-            self._thread_local = gevent.local.local()
+        from .auth import unshared  # not before requests, which a process that is to be patched whole has not imported
+
+        unshared(self)
         former(self)
 
     return init_per_thread_state

@@ -28,7 +28,7 @@ MAP: dict[str, set[str]] = {
     "events": {"errors", "spec"},
     "plan": NOUNS,
     "hooks": NOUNS,
-    "monkey": {"errors"},
+    "monkey": {"errors", "auth"},
     "limits": NOUNS | {"hubs"},
     "turns": set(),
     "hubs": set(),

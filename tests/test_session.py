@@ -110,6 +110,40 @@ def _with_auth(auth: AuthBase) -> Session:
     return session
 
 
+def test_a_request_prepared_in_one_greenlet_answers_its_challenge_in_another(mirror: Mirror) -> None:
+    good = {"WWW-Authenticate": GOOD}
+    file = mirror.plays([Scene(status=401, headers=good), Scene(body=b"in")])
+    session = _with_auth(HTTPDigestAuth("user", "password"))
+    prepared = session.prepare_request(requests.Request("GET", file.url))
+    (response,) = side_by_side([partial(session.send, prepared, timeout=10)])
+    assert response.content == b"in"
+
+
+def test_an_auth_may_take_its_hook_back_in_a_download(mirror: Mirror) -> None:
+    class Once(AuthBase):
+        def __call__(self, prepared: requests.PreparedRequest) -> requests.PreparedRequest:
+            prepared.register_hook("response", self.heard)
+            return prepared
+
+        def heard(self, response: requests.Response, **_: Any) -> None:
+            assert response.request.deregister_hook("response", self.heard)
+
+    assert downloaded(mirror.serves(b"x").url, session_of(auth=Once()))[1] == b"x"
+
+
+def test_an_auth_may_bring_one_hook_as_it_is(mirror: Mirror) -> None:
+    heard: list[int] = []
+
+    class Plain(AuthBase):
+        def __call__(self, prepared: requests.PreparedRequest) -> requests.PreparedRequest:
+            prepared.hooks = {"response": lambda response, **_: heard.append(response.status_code)}
+            return prepared
+
+    assert downloaded(mirror.serves(b"x").url, _with_auth(Plain()))[1] == b"x"
+    assert downloaded(mirror.serves(b"x").url, session_of(auth=Plain()))[1] == b"x"
+    assert heard == [200, 200]
+
+
 @pytest.mark.parametrize("brought_by", SHARED_AUTH)
 def test_greenlets_that_share_an_auth_answer_their_own_challenges(mirror: Mirror, brought_by: str) -> None:
     """requests' digest auth counts its answers by native thread: the others' seemed to be this one's second try."""
