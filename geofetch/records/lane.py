@@ -16,10 +16,9 @@ from typing import Any, TypeAlias
 
 import gevent
 from gevent.event import Event
-from gevent.threadpool import ThreadPool
 
 from ..errors import RecordError
-from ..hubs import process
+from ..hubs import Threads, process
 
 __all__ = ["Lane", "Pending"]
 
@@ -92,7 +91,7 @@ class Lane:
     def __init__(self, gathers: Collection[str] = (), **runs: Run) -> None:
         self._groups = {name: _Group(run, name in gathers) for name, run in runs.items()}
         self._gathered = Event()
-        self._threads: ThreadPool | None = None
+        self._threads: Threads | None = None
         self._hub: Any = None
         self._pid = 0
         self._pump: gevent.Greenlet | None = None
@@ -145,7 +144,7 @@ class Lane:
     def _at_home(self) -> None:
         if self._threads is None:
             self._hub, self._pid = gevent.get_hub(), process()
-            self._threads = ThreadPool(1)
+            self._threads = Threads(1)
         elif self._pid != process():
             raise RecordError("these records were opened before a fork; open them anew in this process")
         elif gevent.get_hub() is not self._hub:

@@ -38,7 +38,7 @@ WRITTEN_BYTES = 1 << 16
 
 
 class FilePart(OrderedPart):
-    """A part in ``folder`` for a file called ``name``; ``running`` lists it as long as it is open.
+    """A part in ``folder`` for a file called ``name``; ``running`` lists it until it has its name or is gone.
 
     Raises FileNotFoundError if the folder is not there, StoreError for whatever else the system refuses.
     """

@@ -120,10 +120,7 @@ class Running:
         Where parts were open it is: their locks are the child's, too, and a sweep that cannot remove them yet would
         remove the marker that leads to them.
         """
-        if not any(self.live.values()):
-            for fd in self._marker.values():
-                os.close(fd)
-            self._marker.clear()
+        _let_go(self.live, self._marker)
 
 
 #: Those that have a marker.
@@ -154,6 +151,7 @@ def _new_marker(home: str) -> tuple[str, int]:
 
 def _ended(pid: int, home: str | None, live: dict[str, bool], marker: dict[str, int]) -> None:
     if process() != pid:  # a fork's child: all of this is its parent's
+        _let_go(live, marker)
         return
     left = [path for path in list(live) if not _removed(path)]
     for path, fd in marker.items():
@@ -165,6 +163,13 @@ def _ended(pid: int, home: str | None, live: dict[str, bool], marker: dict[str, 
         marker.clear()
         with contextlib.suppress(OSError):  # not empty: records, a quarantine, another process
             os.rmdir(home)
+
+
+def _let_go(live: dict[str, bool], marker: dict[str, int]) -> None:
+    """Close a parent's marker in its child, unless a part is open here."""
+    if not any(live.values()):
+        while marker:
+            os.close(marker.popitem()[1])
 
 
 def _removed(path: str) -> bool:
