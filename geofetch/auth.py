@@ -1,24 +1,28 @@
-"""What auth brings to a request, and what becomes of a challenge that it chokes on.
+"""What auth brings to a request, which challenge a digest auth begins with, and what becomes of one that it chokes on.
 
 In: an auth of requests' kind, the hooks of a request.  Out: an auth that notes what it brings; hooks that let such a
-challenge stand.  Never: which origin may see it (session.py); what a status means.
+challenge stand.  Never: which origin may see it (session.py); what a status means to a download.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from itertools import count
+from typing import Any
 
 import gevent.local
 from requests import PreparedRequest, Response
 from requests.auth import AuthBase, HTTPDigestAuth
 
-__all__ = ["BROUGHT", "NoAuth", "Noted", "patient", "unanswered", "unshared"]
+__all__ = ["BROUGHT", "NoAuth", "Noted", "let_in", "patient", "unanswered", "unshared"]
 
 #: Where a PreparedRequest keeps what its profile's auth brought.
 BROUGHT = "geofetch_brought"
 #: Set on a Response over whose challenge an auth failed: how.
 UNANSWERED = "geofetch_unanswered"
+#: Nonces of one auth whose uses are counted on; of those that were not used for longest nobody knows any more.
+NONCES = 256
 
 Hook = Callable[..., Any]
 
@@ -48,22 +52,84 @@ class Noted(AuthBase):
         return given
 
 
-class _Answers(gevent.local.local):  # type: ignore[misc]
-    """What requests' digest auth notes of a challenge, in each greenlet; this is what one has that prepared nothing."""
-
-    last_nonce = ""
-    nonce_count = 0
-    chal: ClassVar[dict[str, str]] = {}  # it is replaced, never changed
-    pos = None
-    num_401_calls = 1
-
-
 def unshared(auth: Any) -> None:
-    """See to it that each greenlet answers its own challenges: requests' digest auth counts them by native thread."""
+    """See to it that this greenlet answers its own challenges, and begins with the one that was answered last.
+
+    requests' digest auth knows challenges, and counts them, by native thread.
+    """
     if isinstance(auth, Noted):
         auth = auth.auth
-    if isinstance(auth, HTTPDigestAuth) and not isinstance(auth._thread_local, _Answers):
-        auth._thread_local = _Answers()
+    if isinstance(auth, HTTPDigestAuth):
+        if not isinstance(auth._thread_local, _Answers):
+            auth._thread_local = _Answers(_Everyones())
+        auth._thread_local.begin()
+
+
+def let_in(hooks: dict[str, Any], response: Response) -> None:
+    """Where this greenlet's answer to a challenge was taken, the others begin with that challenge from now on."""
+    for hook in _each(hooks):
+        auth = _auth_of(hook)
+        if isinstance(auth, HTTPDigestAuth) and isinstance(auth._thread_local, _Answers) and response.status_code < 400:
+            auth._thread_local.let_in()
+
+
+class _Everyones:
+    """What the greenlets of one digest auth share."""
+
+    __slots__ = ("chal", "uses")
+
+    def __init__(self) -> None:
+        #: The challenge whose answer was taken last; it is replaced, never changed.
+        self.chal = _NO_CHALLENGE
+        #: What counts the uses of a nonce: a server that checks takes each number once (RFC 7616, 3.4).
+        self.uses = lru_cache(NONCES)(_counter)
+
+
+def _counter(nonce: str) -> Iterator[int]:
+    return count(1)
+
+
+_NO_CHALLENGE: dict[str, str] = {}
+
+
+class _Answers(gevent.local.local):  # type: ignore[misc]
+    """What requests' digest auth notes of a challenge, in each greenlet.
+
+    A challenge is the others' once its answer was taken, and not as soon as it was sent: theirs might arrive first,
+    and a server that wants the uses of a nonce in their order would refuse ours, which requests does not repeat.
+    """
+
+    def __init__(self, everyones: _Everyones) -> None:
+        """Once in each greenlet, also in one that prepared nothing and is to answer."""
+        self.everyones = everyones
+        #: What of theirs it has begun with, or given them.
+        self.known = _NO_CHALLENGE
+        self.init = True  # else requests makes all of these empty
+        self.last_nonce = ""
+        self.chal = _NO_CHALLENGE
+        self.pos = None
+        self.num_401_calls = 1
+        self.use = 0
+
+    @property
+    def nonce_count(self) -> int:
+        """Which use of its nonce the last answer was."""
+        return self.use
+
+    @nonce_count.setter
+    def nonce_count(self, told: int) -> None:
+        # Set for each answer, to what it would be if nobody else had used the nonce.
+        self.use = next(self.everyones.uses(self.chal.get("nonce", "")))
+
+    def begin(self) -> None:
+        if self.known is not self.everyones.chal:
+            self.chal = self.known = self.everyones.chal
+            self.last_nonce = self.chal["nonce"]
+
+    def let_in(self) -> None:
+        answered = self.last_nonce and self.last_nonce == self.chal.get("nonce")
+        if answered and self.chal is not self.known:
+            self.everyones.chal = self.known = self.chal
 
 
 def patient(hooks: dict[str, Any], sessions_own: dict[str, Any] | None) -> dict[str, Any]:
@@ -103,9 +169,13 @@ class _Patient:
 
     def _forget(self) -> None:
         # requests begins the next request with what it noted of the last challenge, and would fail over it once more.
-        auth = getattr(self._hook, "__self__", None)
+        auth = _auth_of(self)
         if isinstance(auth, HTTPDigestAuth):
             auth._thread_local.last_nonce = ""
+
+
+def _auth_of(hook: Hook) -> Any:
+    return getattr(hook._hook if isinstance(hook, _Patient) else hook, "__self__", None)
 
 
 def unanswered(response: Response) -> Exception | None:

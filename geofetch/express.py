@@ -75,14 +75,15 @@ class _Way:
         self.pool: Any = None
         self.host = ""
         self.before = self.after = b""
-        if self._template is not None and self._around is not None:
+        # An auth that is asked for a request which is not sent would count one too many.
+        if self._template is not None and self._around is not None and _knows_auth(session):
             self._prepare(session, url)
 
     def _prepare(self, session: Session, url: str) -> None:
         prepared = prepared_for(session, url)
         adapter = session.get_adapter(prepared.url or "")
         settings = session.merge_environment_settings(prepared.url or "", {}, True, None, None)
-        if type(adapter) is not Adapter or not _ADAPTERS_OWN.isdisjoint(vars(adapter)) or not _plain(session, prepared):
+        if type(adapter) is not Adapter or not _ADAPTERS_OWN.isdisjoint(vars(adapter)) or not _plain(prepared):
             return
         proxies = dict(settings["proxies"])
         if select_proxy(prepared.url or "", proxies) is not None:
@@ -147,10 +148,13 @@ def _still_says(session: Session, said: tuple[Any, ...]) -> bool:
     )
 
 
-def _plain(session: Session, prepared: PreparedRequest) -> bool:
+def _knows_auth(session: Session) -> bool:
+    return session.auth is None or type(session.auth) is tuple or session.has_settled_auth
+
+
+def _plain(prepared: PreparedRequest) -> bool:
     """Whether the request is its head and nothing more."""
-    known = session.auth is None or type(session.auth) is tuple or session.has_settled_auth
-    return known and prepared.hooks == lean.NO_HOOKS and prepared.body is None and "Cookie" not in prepared.headers
+    return prepared.hooks == lean.NO_HOOKS and prepared.body is None and "Cookie" not in prepared.headers
 
 
 def _is_untouched(session: Session) -> bool:

@@ -22,7 +22,7 @@ from requests.exceptions import InvalidHeader
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, check_header_validity
 
 from . import lean
-from .auth import BROUGHT, NoAuth, Noted, unshared
+from .auth import BROUGHT, NoAuth, Noted, let_in, unshared
 from .errors import RedirectRefused, SpecError
 from .names import origin
 from .spec import Gate, Profile
@@ -159,7 +159,9 @@ class Session(requests.Session):
         with closing_on_error():
             above = super().send
             adapter = self._own_way(above, request)
-            return above(request, **kwargs) if adapter is None else self._sent(adapter, request, kwargs)
+            found = above(request, **kwargs) if adapter is None else self._sent(adapter, request, kwargs)
+            let_in(request.hooks, found)
+            return found
 
     def _own_way(self, above: Any, request: Any) -> Adapter | None:
         """Our adapter, where nobody between here and the connection wants to see the request pass."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 from collections.abc import Callable
 from functools import partial
 from types import NoneType
@@ -27,7 +28,7 @@ from geofetch.spec import Profile
 from geofetch.transport import Adapter
 from tests.origin.scenes import Scene
 from tests.support.certs import Authority
-from tests.support.mirrors import Mirror, Origins
+from tests.support.mirrors import Handle, Mirror, Origins
 from tests.support.sessions import *  # noqa: F403 - the fixtures of these tests
 from tests.support.sessions import downloaded, refused, session_of, side_by_side
 from tests.support.walking import pooled
@@ -150,6 +151,68 @@ def test_greenlets_that_share_an_auth_answer_their_own_challenges(mirror: Mirror
     auth, good = HTTPDigestAuth("user", "password"), {"WWW-Authenticate": GOOD}
     files = [mirror.plays([Scene(status=401, headers=good), Scene(body=b"in")]).url for _ in range(8)]
     assert side_by_side([partial(SHARED_AUTH[brought_by], url, auth) for url in files]) == [b"in"] * 8
+
+
+def challenged(nonce: str, **how: Any) -> Scene:
+    return Scene(status=401, headers={"WWW-Authenticate": GOOD.replace("abc", nonce)}, body=b"who?", **how)
+
+
+def answers(*files: Handle) -> list[tuple[str, int] | None]:
+    """By which nonce each request for these was signed, and as which use of it; None for one that was not."""
+    told = [request.header("Authorization") for file in files for request in file.requests]
+    found = [re.search(r'nonce="(\w+)".*nc=([0-9a-f]{8})', text or "") for text in told]
+    return [(match[1], int(match[2], 16)) if match else None for match in found]
+
+
+@pytest.mark.parametrize("brought_by", SHARED_AUTH)
+def test_who_shares_an_auth_begins_with_the_challenge_that_was_answered_last(mirror: Mirror, brought_by: str) -> None:
+    ask = partial(SHARED_AUTH[brought_by], auth=HTTPDigestAuth("user", "password"))
+    first, stale = (mirror.plays([challenged(nonce), Scene(body=b"in")]) for nonce in ("one", "two"))
+    *others, last = (mirror.serves(b"in") for _ in range(9))
+    assert side_by_side([partial(ask, first.url)]) == [b"in"]
+    assert side_by_side([partial(ask, file.url) for file in others]) == [b"in"] * 8
+    assert answers(first) == [None, ("one", 1)]
+    assert sorted(found for found in answers(*others) if found) == [("one", use) for use in range(2, 10)]
+    assert side_by_side([partial(ask, stale.url)]) == side_by_side([partial(ask, last.url)]) == [b"in"]
+    assert answers(stale, last) == [("one", 10), ("two", 1), ("two", 2)]
+
+
+def test_a_file_is_asked_for_twice_only_where_the_challenge_is_new(mirror: Mirror) -> None:
+    scenes = [[challenged("one"), Scene(body=b"in")], *([Scene(body=b"in")] for _ in range(3))]
+    files = [mirror.plays(scene, name=f"{number}") for number, scene in enumerate(scenes)]
+    with pooled(1, session=session_of(auth=HTTPDigestAuth("user", "password"))) as pool:
+        assert all(outcome.ok for outcome in pool.map([file.url for file in files]))
+    assert answers(*files) == [None, ("one", 1), ("one", 2), ("one", 3), ("one", 4)]
+
+
+def test_each_challenge_is_answered_by_itself_and_no_use_of_a_nonce_is_told_twice(mirror: Mirror) -> None:
+    """While the body of a challenge comes, others answer theirs; and a server may give one that it gave before."""
+    auth = HTTPDigestAuth("user", "password")
+    files = [mirror.plays([challenged(f"n{number % 4}"), Scene(body=b"in")]) for number in range(8)]
+    assert side_by_side([partial(downloaded, file.url, session_of(auth=auth)) for file in files])
+    found = answers(*files)
+    assert found[::2] == [None] * 8
+    assert sorted(one for one in found if one) == [(f"n{number}", use) for number in range(4) for use in (1, 2)]
+    again = mirror.plays([challenged("n0"), Scene(body=b"in")])
+    assert side_by_side([partial(downloaded, again.url, session_of(auth=auth))])
+    assert ("n0", 3) in answers(again)
+
+
+def test_nobody_begins_with_a_challenge_before_its_answer_was_taken(mirror: Mirror) -> None:
+    """Theirs might arrive first, and a server that goes by the order of the uses would refuse the answer."""
+    session = session_of(auth=HTTPDigestAuth("user", "password"))
+    slow = mirror.plays([challenged("slow"), Scene(body=b"in", stall="head")])
+    other, wrong = mirror.serves(b"in"), mirror.plays([challenged("wrong")])
+    asking = gevent.spawn(downloaded, slow.url, session)
+    slow.arrived()
+    assert side_by_side([partial(downloaded, other.url, session)])[0][1] == b"in"
+    slow.release()
+    assert asking.get(timeout=10)[1] == b"in"
+    for _ in range(2):
+        side_by_side([partial(refused, Unauthorized, wrong.url, session)])
+    assert side_by_side([partial(downloaded, other.url, session)])[0][1] == b"in"
+    assert answers(slow, other) == [None, ("slow", 1), None, ("slow", 4)]
+    assert answers(wrong) == [("slow", 2), ("wrong", 1), ("slow", 3), ("wrong", 2)]
 
 
 @pytest.mark.parametrize(
