@@ -44,7 +44,7 @@ from .names import checked_url, origin, shown
 from .session import OWN_REDIRECTS, Session
 from .spec import Source
 from .translate import printable, translated
-from .transport import BadFraming, Exchange, Framing, Room, Tap, framing
+from .transport import BadFraming, Exchange, Framing, Room, Tap, flawed, framing
 from .within import within
 
 log = logging.getLogger("geofetch")
@@ -411,7 +411,7 @@ def _remembered(response: Response) -> Response:
 def _framing(response: Response | Exchange) -> Framing:
     try:
         if isinstance(response, Exchange):
-            flawed, found = response.head.flawed, response.framing()
+            is_flawed, found = response.head.flawed, response.framing()
         else:
             raw: Any = response.raw
             original: Any = getattr(raw, "_original_response", None)
@@ -419,12 +419,12 @@ def _framing(response: Response | Exchange) -> Framing:
                 original.strict = True  # chunks that requests lets pass (transport/reply.py)
             # Whoever answers in the server's place (a mock, a cache) has but a part of what urllib3's responses have.
             message = getattr(original, "msg", None)
-            flawed = isinstance(message, Message) and bool(message.defects or message.get_payload())
+            is_flawed = isinstance(message, Message) and flawed(message)
             fields = getattr(raw, "headers", response.headers)
             found = framing("GET", response.status_code, fields.items())
     except BadFraming as exc:
         raise BadResponse(str(exc)) from exc
-    if flawed:
+    if is_flawed:
         raise BadResponse("the head holds a line that is no header")
     return found
 

@@ -25,6 +25,7 @@ from .adapter import FOREIGN, Adapter, OpenGate, closing_on_error, counted
 from .buffers import BROAD, Room, broad_buffers
 from .exchange import Exchange
 from .file import FileAdapter
+from .head import flawed
 from .pools import shared
 from .request import composed
 from .response import BadFraming, Framing, framing
@@ -46,6 +47,7 @@ __all__ = [
     "closing_on_error",
     "composed",
     "counted",
+    "flawed",
     "framing",
     "keep",
     "shared",
