@@ -97,8 +97,8 @@ class Pool:
         if session is not None and not isinstance(session, Session):
             raise SpecError("session is a geofetch.Session; requests' own would block every other download")
         self._raises = on_error == "raise"
-        #: What closes the things that this pool made: the last one first, each once.
-        self._last: list[Callable[[], Any]] = []
+        #: What closes the things that this pool made, and gives its error: the last one first, each once.
+        self._last: list[Callable[[], Exception | None]] = []
         self._closing = Semaphore()
         self.store = self._a_store(store)
         self.recorder = self._a_recorder(recorder)
@@ -143,7 +143,7 @@ class Pool:
                 raise SpecError(f"store is a Store or a folder's path, not {type(store).__name__}")
             return store
         found: Store = TempStore() if store is None else FileStore(store)
-        self._last.append(found.close)
+        self._last.append(partial(_told, found.close))  # which waits for nobody
         return found
 
     def _a_recorder(self, recorder: Any) -> Any:
@@ -151,7 +151,7 @@ class Pool:
             from .records import Recorder
 
             recorder = Recorder(recorder)
-            self._last.append(recorder.close)
+            self._last.append(_Apart(recorder.close))
         if recorder is not None and getattr(self.store, "durable", False):
             recorder.durable = True
         return recorder
@@ -276,8 +276,7 @@ class Pool:
 
     def join(self) -> None:
         """Wait for every job, and for every map that is under way.  A hook of this pool's own cannot: an error."""
-        if id(self) in _inside.get():
-            raise SpecError("a hook cannot wait for its own pool to end; it would wait for itself")
+        self._check_outside()
         for run in list(self._runs):
             run.join()
         while self._jobs:
@@ -293,11 +292,9 @@ class Pool:
                 run.stop()
             raised: Exception | None = None
             while self._last:
-                try:
-                    self._last[-1]()
-                except Exception as exc:  # the first one is told, and the others are closed all the same
-                    raised = raised or exc
-                self._last.pop()  # not where a kill struck: whoever closes it once more is to wait for it
+                error = self._last[-1]()
+                self._last.pop()  # not where we were struck: whoever closes it once more is to wait for it
+                raised = raised or error  # the first one is told, and the others are closed all the same
             if raised is not None:
                 raise raised
 
@@ -312,15 +309,20 @@ class Pool:
     def __exit__(self, kind: Any, exc: BaseException | None, traceback: Any) -> None:
         if exc is not None:
             self.cancel()
+        self._check_outside()
         try:
             self.close()
-        except Exception:
-            raise
         except BaseException:
-            # Who waited here was killed, and nobody else comes to close it: it ends by itself, and soon.
-            self.cancel()
-            gevent.spawn(self.close)
+            if self._last or not self._closed:
+                # Who waited here was struck, by a kill or by a timeout that raises what it likes, and nobody else comes
+                # to close it: it ends by itself, and soon.
+                self.cancel()
+                gevent.spawn(self.close)
             raise
+
+    def _check_outside(self) -> None:
+        if id(self) in _inside.get():
+            raise SpecError("a hook cannot wait for its own pool to end; it would wait for itself")
 
     def _check_open(self) -> None:
         if self._closed:
@@ -339,6 +341,35 @@ def _entered(pool: int) -> Context:
 
 def _is_ours(part: Any) -> bool:
     return type(part) in (type(None), bool) or type(part).__module__.partition(".")[0] == __package__
+
+
+def _told(close: Callable[[], object]) -> Exception | None:
+    try:
+        close()
+    except Exception as exc:
+        return exc
+    return None
+
+
+class _Apart:
+    """Closes something in a greenlet of its own, and gives its error: what is raised meanwhile strikes who waits."""
+
+    def __init__(self, close: Callable[[], object]) -> None:
+        self._close = close
+        self._closing: gevent.Greenlet | None = None
+        self._over = False
+        self._error: Exception | None = None
+
+    def __call__(self) -> Exception | None:
+        while not self._over:
+            if self._closing is None or self._closing.dead:  # somebody killed it
+                self._closing = gevent.spawn(self._work)
+            self._closing.join()
+        return self._error
+
+    def _work(self) -> None:
+        self._error = _told(self._close)
+        self._over = True
 
 
 class _Counted:

@@ -12,7 +12,7 @@ import pytest
 from gevent.event import Event
 
 import geofetch
-from geofetch.errors import RecordError, SpecError
+from geofetch.errors import Cancelled, RecordError, SpecError
 from tests.support.leftovers import Leftovers
 from tests.support.mirrors import Mirror
 from tests.support.waiting import until
@@ -101,6 +101,78 @@ def test_a_pool_whose_block_is_killed_twice_ends_by_itself(mirror: Mirror, tmp_p
     assert syncing.dead
     mended.set()
     until(lambda: not (tmp_path / "srv/.geofetch").exists(), what="the store closed")  # and spotless sees the records
+
+
+class Enough(Exception):
+    """What a caller's timeout raises."""
+
+
+STRIKES = {"a kill": gevent.GreenletExit, "a timeout": gevent.Timeout, "a timeout with an exception of its own": Enough}
+
+
+@pytest.mark.parametrize("kind", STRIKES.values(), ids=STRIKES)
+def test_whoever_is_struck_while_a_pool_ends_goes_and_it_ends_by_itself(
+    mirror: Mirror, tmp_path: Path, spotless: Leftovers, kind: type[BaseException]
+) -> None:
+    held, jobs, struck = mirror.serves(b"x", stall="head"), [], []
+
+    def sync() -> None:
+        try:
+            with geofetch.Pool(
+                2, store=tmp_path / "srv", recorder=f"sqlite:///{tmp_path}/units.db", progress=False
+            ) as pool:
+                jobs.append(pool.spawn(held.url))
+        except BaseException as exc:
+            struck.append(exc)
+
+    syncing = gevent.spawn(sync)
+    held.arrived()
+    syncing.kill(kind(), timeout=10)
+    assert [type(exc) for exc in struck] == [kind]
+    assert isinstance(jobs[0].get(timeout=10).error, Cancelled)
+    until(lambda: not (tmp_path / "srv/.geofetch").exists(), what="the store closed")  # and spotless sees the records
+
+
+@pytest.mark.parametrize("kind", STRIKES.values(), ids=STRIKES)
+def test_whoever_is_struck_while_a_pools_records_are_closed_goes_at_once(
+    mirror: Mirror, tmp_path: Path, spotless: Leftovers, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
+) -> None:
+    """What strikes is no error of the records, which are closed to their end by somebody else, and so is the store."""
+    struck, writing, written = [], Event(), Event()
+
+    def sync() -> None:
+        try:
+            with geofetch.Pool(
+                2, store=tmp_path / "srv", recorder=f"sqlite:///{tmp_path}/units.db", progress=False
+            ) as pool:
+                pool.map([mirror.serves(b"x", name="a.rpm").url])[0].raise_for_error()
+                flush = pool.recorder._lane.flush
+                monkeypatch.setattr(pool.recorder._lane, "flush", lambda: (writing.set(), written.wait(10), flush()))
+        except BaseException as exc:
+            struck.append(exc)
+
+    syncing = gevent.spawn(sync)
+    assert writing.wait(10)
+    syncing.kill(kind(), timeout=10)
+    assert [type(exc) for exc in struck] == [kind]
+    assert sorted(p.name for p in (tmp_path / "srv").iterdir()) == [".geofetch", "a.rpm"]
+    written.set()
+    until(lambda: not (tmp_path / "srv/.geofetch").exists(), what="the store closed")
+
+
+def test_a_hook_that_leaves_a_block_of_its_own_pool_ends_nothing(mirror: Mirror) -> None:
+    """It cannot wait for itself, and that is its error alone."""
+    refused: list[SpecError] = []
+
+    def leaves(*told: Any) -> None:
+        with pytest.raises(SpecError, match="wait for itself") as caught, pool:
+            pass
+        refused.append(caught.value)
+
+    with geofetch.Pool(2, store=geofetch.MemoryStore(), hooks={"stored": leaves}, progress=False) as pool:
+        outcomes = pool.map([mirror.serves(b"x", name=name).url for name in "abc"])
+    assert [outcome.ok for outcome in outcomes] == [True] * 3
+    assert len(refused) == 3
 
 
 def test_a_profile_is_found_by_its_name_and_an_unknown_one_is_said(mirror: Mirror) -> None:
