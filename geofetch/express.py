@@ -11,10 +11,10 @@ process and may have a say (netrc, files of certificates) is looked at again aft
 
 from __future__ import annotations
 
-from operator import attrgetter
 from time import monotonic
 from typing import Any
 
+import gevent
 import requests
 from requests import PreparedRequest, Request, Response
 from requests.adapters import HTTPAdapter
@@ -22,9 +22,10 @@ from requests.cookies import RequestsCookieJar, extract_cookies_to_jar
 from requests.utils import select_proxy
 
 from . import lean
+from .hubs import process
 from .lean.environment import environment
 from .session import Session
-from .transport import Adapter, Exchange, composed, counted, shared
+from .transport import Adapter, Exchange, composed, counted
 
 __all__ = ["HEADERS", "asked"]
 
@@ -54,20 +55,34 @@ _OF_ADAPTER = (
     "cert_verify",
     "build_connection_pool_key_attributes",
 )
-_SEAMS = lean.Seams((requests.Session, " ".join(_OF_SESSION)), (HTTPAdapter, " ".join(_OF_ADAPTER)))
-_OURS = ((attrgetter(*_OF_SESSION), Session), (attrgetter(*_OF_ADAPTER), Adapter))
-_AS_WRITTEN = [names(kind) for names, kind in _OURS]
+_SEAMS = lean.Seams(
+    (requests.Session, " ".join(_OF_SESSION)), (HTTPAdapter, " ".join(_OF_ADAPTER)), *lean.BEHIND_TEMPLATES
+)
+_ours = lean.look((Session, " ".join(_OF_SESSION)), (Adapter, " ".join(_OF_ADAPTER)))
+_AS_WRITTEN = _ours()
 _SESSIONS_OWN, _ADAPTERS_OWN = frozenset(_OF_SESSION), frozenset(_OF_ADAPTER)
 
 
 class _Way:
     """How one session asks one origin: ``pool`` is None where it has to ask by requests."""
 
-    __slots__ = ("_around", "_said", "_shared", "_template", "_until", "adapter", "after", "before", "host", "pool")
+    __slots__ = (
+        "_around",
+        "_hub",
+        "_process",
+        "_said",
+        "_template",
+        "_until",
+        "adapter",
+        "after",
+        "before",
+        "host",
+        "pool",
+    )
 
     def __init__(self, session: Session, url: str) -> None:
         self._until = monotonic() + SETTLED_S
-        self._shared = shared()
+        self._hub, self._process = gevent.get_hub(), process()
         self._around = environment()
         self._template = lean.Template.of(session.headers, None)
         self._said = _said(session)
@@ -101,11 +116,12 @@ class _Way:
         """Whether it would be made the same way now."""
         return (
             monotonic() < self._until
-            and shared() is self._shared  # of this native thread and process
+            and gevent.get_hub() is self._hub
+            and process() == self._process
             and (self.pool is None or self._fits())
             and _still_says(session, self._said)
             and environment() is self._around
-            and lean.Template.of(session.headers, self._template) is self._template
+            and (self._template is None or self._template.is_of(session.headers))
         )
 
     def _fits(self) -> bool:
@@ -128,13 +144,12 @@ def _said(session: Session) -> tuple[Any, ...]:
         session.trust_env,
         session.profile,
         session.gate,
-        [*session.adapters.values()],
-        [*session.adapters],
+        [*session.adapters.items()],
     )
 
 
 def _still_says(session: Session, said: tuple[Any, ...]) -> bool:
-    auth, proxies, verify, cert, trust_env, profile, gate, adapters, prefixes = said
+    auth, proxies, verify, cert, trust_env, profile, gate, adapters = said
     return (
         session.gate is gate
         and session.profile is profile
@@ -143,8 +158,7 @@ def _still_says(session: Session, said: tuple[Any, ...]) -> bool:
         and session.verify == verify
         and session.cert == cert
         and session.trust_env == trust_env
-        and [*session.adapters.values()] == adapters
-        and [*session.adapters] == prefixes
+        and [*session.adapters.items()] == adapters
     )
 
 
@@ -166,7 +180,7 @@ def _is_untouched(session: Session) -> bool:
         and type(session.cookies) is RequestsCookieJar
         and not session.cookies._cookies  # type: ignore[attr-defined]
         and _SESSIONS_OWN.isdisjoint(vars(session))
-        and [names(kind) for names, kind in _OURS] == _AS_WRITTEN
+        and _ours() == _AS_WRITTEN
         and _SEAMS.untouched()
     )
 

@@ -11,15 +11,17 @@ it while one of the functions that would be passed by is replaced.
 """
 
 from .environment import proxies_for, settings
-from .headers import Template
+from .headers import BEHIND_TEMPLATES, Template
 from .prepare import NO_HOOKS, no_cookies_in, prepared, written
-from .seams import Seams, is_of
+from .seams import Seams, is_of, look
 
 __all__ = [
+    "BEHIND_TEMPLATES",
     "NO_HOOKS",
     "Seams",
     "Template",
     "is_of",
+    "look",
     "no_cookies_in",
     "prepared",
     "proxies_for",

@@ -17,14 +17,16 @@ from requests.utils import check_header_validity
 
 from .seams import Seams
 
-__all__ = ["Template"]
+__all__ = ["BEHIND_TEMPLATES", "Template"]
 
-_SEAMS = Seams(
+#: What of requests' a template stands for.
+BEHIND_TEMPLATES = (
     (models, "CaseInsensitiveDict check_header_validity to_native_string"),
     (models.PreparedRequest, "prepare_headers"),
     (sessions, "CaseInsensitiveDict merge_setting"),
     (CaseInsensitiveDict, "__init__ __setitem__ __delitem__"),
 )
+_SEAMS = Seams(*BEHIND_TEMPLATES)
 
 #: Whether requests keeps headers the way that is made use of here.
 FITS = vars(CaseInsensitiveDict({"A": "1"})) == {"_store": OrderedDict(a=("A", "1"))}
@@ -44,13 +46,17 @@ class Template:
         """Of these headers, which is ``before`` if that is still so; None where requests must merge them."""
         if not (FITS and type(headers) is CaseInsensitiveDict and _SEAMS.untouched()):
             return None
-        store = headers._store
-        if before is not None and before._is_of(store):
+        if before is not None and before.is_of(headers):
             return before
+        store = headers._store
         return cls(store) if all(map(_may_be_sent, store.values())) else None
 
-    def _is_of(self, store: OrderedDict[str, tuple[str, Any]]) -> bool:
+    def is_of(self, headers: Any) -> bool:
+        """Whether these headers are still those that it was made of."""
+        if type(headers) is not CaseInsensitiveDict:
+            return False
         # Every change of a header makes a new pair, and a pair never changes.
+        store = headers._store
         return len(store) == len(self._said) and all(map(is_, store.values(), self._said))
 
     def headers(self, given: Any) -> CaseInsensitiveDict[Any] | None:

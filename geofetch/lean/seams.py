@@ -6,11 +6,13 @@ one.  Never: what the functions do.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from operator import attrgetter
-from types import FunctionType, MethodType
+from types import FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
-__all__ = ["Seams", "is_of"]
+__all__ = ["Seams", "is_of", "look"]
 
 #: Whose functions may be passed by.
 OWNERS = frozenset({"requests", "urllib3", "urllib", "http", "netrc"})
@@ -23,26 +25,31 @@ def is_of(method: Any, namespace: dict[str, Any]) -> bool:
     return type(found) is FunctionType and found.__globals__ is namespace
 
 
+def look(*where: tuple[Any, str]) -> Callable[[], tuple[Any, ...]]:
+    """What finds all that stands under names of modules and classes now, in one call."""
+    things = {f"_{at}": thing for at, (thing, _) in enumerate(where)}
+    paths = [f"_{at}.{name}" for at, (_, names) in enumerate(where) for name in names.split()]
+    return partial(attrgetter(*paths), SimpleNamespace(**things))
+
+
 class Seams:
-    """Names of modules and classes that one shortcut passes by."""
+    """Names of modules and classes that one shortcut passes by; two of them at least."""
 
     def __init__(self, *where: tuple[Any, str]) -> None:
-        self._where = [(attrgetter(*names.split()), thing) for thing, names in where]
-        self._known: list[Any] | None = None
+        self._look = look(*where)
+        self._known: tuple[Any, ...] | None = None
 
     def untouched(self) -> bool:
         """Whether all of them are what their libraries put there."""
-        if self._known is None:
-            return self._learn()
-        return [names(thing) for names, thing in self._where] == self._known
+        return self._look() == self._known if self._known is not None else self._learn()
 
     def _learn(self) -> bool:
         # Not when this is imported: who patched before that would be taken for requests.
         try:
-            found: list[Any] = [names(thing) for names, thing in self._where]
+            found = self._look()
         except AttributeError:  # a requests of another build
             return False
-        if not all(_is_own(one) for some in found for one in (some if type(some) is tuple else (some,))):
+        if not all(map(_is_own, found)):
             return False
         self._known = found
         return True
