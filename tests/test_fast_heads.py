@@ -255,15 +255,3 @@ def test_a_boundary_that_http_client_chokes_on_is_not_looked_for(mirror: Mirror,
         assert "no header" in str(refused(BadResponse, file.url))
     else:
         assert downloaded(file.url)[1] == BODY
-
-
-def test_only_lines_that_repeat_are_remembered_and_nothing_secret_or_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = heads._Lines()
-    monkeypatch.setattr(heads, "_field", known.__getitem__)
-    large = f"Server: {'x' * heads.REPEATED_MOST}"
-    lines = ["Server: x", "Set-Cookie: id=secret", "WWW-Authenticate: Basic", "Location: /?token=secret", large]
-    heads._parsed(OK + "".join(f"{line}\r\n" for line in lines).encode() + b"\r\n", (11, 200, "OK"))
-    assert dict(known) == {"Server: x": ("Server", "x")}
-    for number in range(2 * heads.LINES):
-        known[f"Date: {number}"]
-    assert 0 < len(known) <= heads.LINES

@@ -71,28 +71,47 @@ class Fields(Mapping[str, str]):
 class Head:
     """The head of an answer."""
 
-    __slots__ = ("_message", "by_name", "cut", "fields", "reason", "repeated", "status", "version")
+    __slots__ = ("_lines", "_message", "by_name", "cut", "reason", "repeated", "status", "version")
 
-    def __init__(self, status: tuple[int, int, str], told: list[tuple[str, str]], message: HTTPMessage | None) -> None:
-        """``told`` are names and values; ``message`` is what they were read from, if they were read by http.client."""
+    def __init__(self, status: tuple[int, int, str], lines: list[str] | None, message: HTTPMessage | None) -> None:
+        """``lines`` are its fields where they are plain; ``message`` is what http.client read where they are not."""
         #: 10 or 11, as http.client tells it.
         self.version, self.status, self.reason = status
         #: Whether the connection ended before the head did; what came of it counts.
         self.cut = False
+        self._lines = lines
         self._message = message
-        #: Names and values in their order, as often as they came.
-        self.fields = told
-        #: As Fields has them.
-        self.by_name: dict[str, str] = {}
         #: Names, in lower case, that came more than once.
         self.repeated: set[str] | None = None
+        #: As Fields has them.
+        self.by_name: dict[str, str] = {}
+        if lines is None:
+            self._join()
+            return
         by_name = self.by_name
-        for name, value in told:
+        for line in lines:
+            name, _, value = line.partition(":")
+            by_name[name.lower()] = value.lstrip(" \t")
+        if len(by_name) < len(lines):
+            self._join()
+
+    def _join(self) -> None:
+        """Put together what came several times."""
+        self.by_name.clear()
+        for name, value in self.fields:
             lowered = name.lower()
-            if lowered in by_name:
-                value = f"{by_name[lowered]}, {value}"
+            if lowered in self.by_name:
+                value = f"{self.by_name[lowered]}, {value}"
                 self.repeated = {lowered} if self.repeated is None else self.repeated | {lowered}
-            by_name[lowered] = value
+            self.by_name[lowered] = value
+
+    @property
+    def fields(self) -> list[tuple[str, str]]:
+        """Names and values in their order, as often as they came."""
+        if self._lines is None:
+            return [(name, unfolded(value)) for name, value in self.message.items()]
+        each = (line.partition(":") for line in self._lines)
+        return [(name, value.lstrip(" \t")) for name, _, value in each]
 
     @property
     def message(self) -> HTTPMessage:
@@ -156,10 +175,12 @@ def head_of(flow: Inflow) -> Head:
 
 def _block(flow: Inflow) -> tuple[bytes, bool]:
     """The bytes of a head with the empty line at its end; True where the other side ended before that."""
-    if not flow and not flow.more():
-        raise http.client.RemoteDisconnected("Remote end closed connection without response")
     whole = flow.block(HEAD)
-    return _gathered(flow) if whole is None else (whole, False)
+    if whole is None:
+        return _gathered(flow)
+    if not whole:
+        raise http.client.RemoteDisconnected("Remote end closed connection without response")
+    return whole, False
 
 
 def _gathered(flow: Inflow) -> tuple[bytes, bool]:
@@ -257,27 +278,7 @@ def _parsed(block: bytes, status: tuple[int, int, str]) -> Head:
         HttpResponseParser(_JUDGE).feed_data(block)
     except (HttpParserError, HttpParserUpgrade):
         return _tolerated(block, status)
-    return Head(status, [*map(_field, str(block, "latin-1").split("\r\n")[1:-2])], None)
-
-
-class _Lines(dict[str, tuple[str, str]]):
-    """Name and value of a header line; those that a server says again and again are read once."""
-
-    def __missing__(self, line: str) -> tuple[str, str]:
-        name, _, value = line.partition(":")
-        field = name, value.lstrip(" \t")
-        if len(line) <= REPEATED_MOST and name.lower() in REPEATED:
-            if len(self) >= LINES:
-                self.clear()
-            self[line] = field
-        return field
-
-
-#: What most answers of a server have in common, and what holds no secret, since it is remembered.
-REPEATED = frozenset({"accept-ranges", "cache-control", "connection", "content-type", "date", "server", "vary"})
-#: Lines that are remembered, and how long they are at most.
-LINES, REPEATED_MOST = 256, 200
-_field = _Lines().__getitem__
+    return Head(status, str(block, "latin-1").split("\r\n")[1:-2], None)
 
 
 def _check_lines(block: bytes) -> None:
@@ -294,7 +295,7 @@ def _tolerated(block: bytes, status: tuple[int, int, str]) -> Head:
     message: Any = HeaderParser(_class=HTTPMessage).parsestr(str(block.partition(b"\n")[2], "latin-1"))
     if _ODD.search(block):
         message.defects.append(http.client.HTTPException("a NUL, or a CR without LF"))
-    return Head(status, [(name, unfolded(value)) for name, value in message.items()], message)
+    return Head(status, None, message)
 
 
 def unfolded(value: str) -> str:
