@@ -25,7 +25,7 @@ from .hubs import process
 from .lane import Lane
 from .session import Session
 from .spec import Profile, Source, Spec
-from .stream import Body, Patience, host_of, opened
+from .stream import Body, Patience, Whole, host_of, opened
 from .turns import pause, turn
 
 __all__ = ["Kit", "Progress", "walk"]
@@ -219,7 +219,7 @@ def _streamed(attempt: Attempt, kit: Kit, hooks: Bound, slot: limits.Slot) -> No
         hooks.ask("received")
 
 
-def _passed_on(body: Body, hooks: Bound, kit: Kit) -> int:
+def _passed_on(body: Body | Whole, hooks: Bound, kit: Kit) -> int:
     """Every chunk to everybody who takes part, until they are through with it; how many bytes it were."""
     lane = body.landing = _lane(hooks, kit, body.head.length)
     inline = hooks["chunk"] if lane is not None else hooks.every_chunk

@@ -102,16 +102,17 @@ class opened:
         self._decode = decode
         self._moved = moved
 
-    def __enter__(self) -> Body:
+    def __enter__(self) -> Body | Whole:
         with translated(self._source):
             response = _followed(self._session, self._source, self._patience, self._moved)
+            self._response = response
+            if isinstance(response, Exchange) and response.body:
+                return Whole(response)
             try:
-                body = Body(self._source, response, self._patience, self._decode)
+                return Body(self._source, response, self._patience, self._decode)
             except BaseException:
                 response.close()
                 raise
-        self._response = response
-        return body
 
     def __exit__(self, *exc: object) -> None:
         self._response.close()
@@ -124,6 +125,8 @@ def _followed(
     for _ in range(session.max_redirects + 1):
         try:
             response = _asked(asking, url, patience)
+            if isinstance(response, Exchange):
+                return response
         except InvalidURL as exc:
             if url == source.url:
                 raise
@@ -174,7 +177,7 @@ def _sent(session: Session, request: PreparedRequest, url: str, patience: Patien
     settings = session.merge_environment_settings(request.url or url, {}, True, None, None)
     times = (patience.connect_s, patience.read_s)
     # A timeout of requests is one recv's: a head dripped byte by byte outlives it.
-    with within(sum(times), partial(_late, sum(times))):
+    with within(sum(times), _late):
         return session.send(request, allow_redirects=False, timeout=times, **settings)
 
 
@@ -182,8 +185,8 @@ def _late(seconds: float) -> Stalled:
     return Stalled(f"no complete head within {seconds:g} s")
 
 
-def _target(response: Response | Exchange, url: str) -> str | None:
-    if isinstance(response, Exchange) or response.status_code not in REDIRECTS:
+def _target(response: Response, url: str) -> str | None:
+    if response.status_code not in REDIRECTS:
         return None
     raw: Any = response.raw
     told = set(raw.headers.getlist("location"))
@@ -220,6 +223,23 @@ class Landing(Room, Protocol):
 
         No chunk is made of them.
         """
+
+
+class Whole:
+    """An answer that could be the file, all of which is here: its ``head``, then its one chunk."""
+
+    __slots__ = ("_body", "head", "landing", "received", "unseen")
+
+    def __init__(self, response: Exchange) -> None:
+        self._body = response.body
+        #: Bytes that came over the wire.
+        self.received = len(response.body)
+        self.landing: Landing | None = None
+        self.unseen = False
+        self.head = Head(200, response.headers, self.received, framed=True, encoding="", url=shown(response.url))
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter((self._body,))
 
 
 class Body:
@@ -266,13 +286,6 @@ class Body:
         return self._came + (self._tap.count if self._tap is not None else 0)
 
     def __iter__(self) -> Iterator[bytes | memoryview]:
-        whole = self._express.whole() if self._express is not None and self._decoder is None else None
-        if whole is not None:
-            self._came = len(whole)
-            return iter((whole,))
-        return self._pieces()
-
-    def _pieces(self) -> Iterator[bytes | memoryview]:
         with translated(self._source, body=self):
             if self._decoder is None:
                 yield from self._raw()
@@ -342,8 +355,8 @@ class Body:
             return self._read(READ)
         return self.landing.received(self._fill(self.landing))
 
-    def _silent(self) -> Stalled:
-        return Stalled(f"nothing more of the body within {self._longest_s:g} s: {self.so_far()}")
+    def _silent(self, seconds: float) -> Stalled:
+        return Stalled(f"nothing more of the body within {seconds:g} s: {self.so_far()}")
 
     def so_far(self) -> str:
         """How much of it came, in words."""

@@ -77,14 +77,15 @@ class _Line:
 
 
 class within:
-    """Around what may take so long; when it is over, what ``late`` makes is raised in place of whatever was awaited.
+    """Around what may take so long; when it is over, what ``late`` makes of that time is raised in place of whatever
+    was awaited.
 
     Inside it strikes as a BaseException, so that nobody's ``except Exception`` swallows it; another's passes through.
     """
 
     __slots__ = ("_greenlet", "_late", "_line", "_struck")
 
-    def __init__(self, seconds: float, late: Callable[[], Exception]) -> None:
+    def __init__(self, seconds: float, late: Callable[[float], Exception]) -> None:
         self._line = _line(seconds)
         self._late = late
         self._struck: BaseException | None = None
@@ -96,7 +97,7 @@ class within:
     def __exit__(self, kind: Any, exc: BaseException | None, traceback: Any) -> None:
         self._line.leave(self)
         if exc is not None and exc is self._struck:
-            late = self._late()
+            late = self._late(self._line.seconds)
             try:
                 raise late from None
             finally:

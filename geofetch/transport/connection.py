@@ -24,7 +24,7 @@ from urllib3.response import HTTPResponse
 
 from ..spec import Ticket
 from . import fields, resolve
-from .head import Fields, Head, head_of, unfolded
+from .head import Head, head_of, unfolded
 from .inflow import Inflow
 from .raw import responding
 from .reply import Reply
@@ -146,11 +146,16 @@ class _Cooperative(HTTPConnection):
             sock_shutdown=shutdown,
         )
 
-    def asked(self, payload: bytes) -> Reply:
-        """A GET that is bytes already, sent and answered.  Its caller sees to it that it ends in time."""
+    def asked(self, payload: bytes) -> tuple[Head, bytes | Reply]:
+        """A GET that is bytes already, sent and answered: its head, and its body whole or still to be read.
+
+        Its caller sees to it that it ends in time.
+        """
         self._answer = None
-        flow, sock = self._flow_of_ours(), self.sock
-        if sock.gettimeout() is not None:
+        flow, sock = self._flow, self.sock
+        if flow is None:
+            flow = self._flow_of_ours()
+        if sock.timeout is not None:
             sock.settimeout(None)
         try:
             flow.ask(payload)
@@ -158,16 +163,23 @@ class _Cooperative(HTTPConnection):
             # As in pools.py: who answers and closes before all was read is heard; a kept connection has no answer.
             if self.served:
                 raise
-        reply = self._replied("GET", flow)
+        head = head_of(flow)
         self.served += 1
-        return reply
+        length = plain_length(head) if head.status == 200 else None
+        if length and _TOLD_OF.isdisjoint(head.by_name) and _stays_open(head) and not head.flawed:
+            body = flow.all_of(length)
+            if body is not None:
+                return head, body
+        return head, self._reply("GET", flow, head, length)
 
     def _replied(self, method: str, flow: Inflow) -> Reply:
         """The answer, read our way."""
         # What http.client would note when it reads the answer; it refuses the next request otherwise.
         self._HTTPConnection__state = "Idle"
         head = head_of(flow)
-        length = plain_length(head) if head.status == 200 and method == "GET" else None
+        return self._reply(method, flow, head, plain_length(head) if head.status == 200 and method == "GET" else None)
+
+    def _reply(self, method: str, flow: Inflow, head: Head, length: int | None) -> Reply:
         if length is None:
             rules = tolerated(method, head.status, head.fields)
         else:
@@ -242,17 +254,19 @@ def _drop(sock: Any) -> None:
     getattr(sock, "_sock", sock).close()
 
 
+#: What somebody has to look at before the body can be taken as it is.
+_TOLD_OF = frozenset({"set-cookie", "content-encoding"})
+
+
 def _stays_open(head: Head) -> bool:
     """Whether the server keeps the connection open behind this answer, by http.client's rules."""
     if head.status == 101:
         return False  # another protocol from here on
-    if head.version == 11 and "connection" not in head.by_name:
-        return True
-    fields = Fields(head.by_name)
-    told = fields.get("connection", "").lower()
+    told = head.by_name.get("connection", "").lower()
     if head.version == 11:
         return "close" not in told
-    return "keep-alive" in told + fields.get("proxy-connection", "").lower() or bool(fields.get("keep-alive"))
+    also = head.by_name.get("proxy-connection", "").lower()
+    return "keep-alive" in told + also or bool(head.by_name.get("keep-alive"))
 
 
 class PlainConnection(_Cooperative):

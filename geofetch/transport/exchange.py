@@ -20,20 +20,24 @@ __all__ = ["Exchange"]
 
 
 class Exchange:
-    """A request that was answered, on its connection; its body is still to be read.
+    """A request that was answered; its body is here already, or still to be read on its connection.
 
     It is named as a Response and its raw are: ``read1`` gives the body as it arrives.
     """
 
-    __slots__ = ("_conn", "_pool", "_reply", "head", "headers", "url")
+    __slots__ = ("_conn", "_pool", "_reply", "body", "head", "headers", "url")
 
-    def __init__(self, pool: Any, conn: Any, reply: Reply, url: str) -> None:
+    def __init__(
+        self, url: str, head: Head, body: bytes, reply: Reply | None = None, pool: Any = None, conn: Any = None
+    ) -> None:
+        self.url = url
+        self.head = head
+        self.headers = Fields(head.by_name)
+        #: The whole body, if it came with the head: the connection rests already.
+        self.body = body
+        self._reply: Any = reply
         self._pool = pool
         self._conn = conn
-        self._reply = reply
-        self.head: Head = reply.head
-        self.headers = Fields(reply.head.by_name)
-        self.url = url
 
     @property
     def status_code(self) -> int:
@@ -50,24 +54,24 @@ class Exchange:
         reply = self._reply
         reply.strict = True
         if reply.plain:
-            return reply.rules
+            rules: Framing = reply.rules
+            return rules
         return framing("GET", reply.head.status, reply.head.fields)
 
     def read1(self, most: int) -> bytes:
         """What has arrived of the body, waiting for the first byte; nothing at its end."""
-        return self._reply.read1(most)
-
-    def whole(self) -> bytes | None:
-        """All of the body, if all of it has come; None if not, or if nobody said how long it is."""
-        return self._reply.whole()
+        found: bytes = self._reply.read1(most)
+        return found
 
     def fill(self, room: Room) -> int:
         """The same, received into buffers of ``room``'s."""
-        return self._reply.fill(room)
+        count: int = self._reply.fill(room)
+        return count
 
     def tap(self) -> Tap | None:
         """The rest of the body for a native thread to receive, until it is ``tapped``; None where a thread cannot."""
-        return self._reply.tap()
+        found: Tap | None = self._reply.tap()
+        return found
 
     def tapped(self, tap: Tap) -> None:
         """Go on behind what the thread has received."""
@@ -76,7 +80,7 @@ class Exchange:
     @property
     def waits(self) -> bool:
         """Whether the next read has to wait for the server."""
-        return self._reply.waits
+        return bool(self._reply.waits)
 
     def raw(self, target: str) -> Any:
         """The same as urllib3 has it; the connection is its own from here on.

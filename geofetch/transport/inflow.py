@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import http.client
 import re
+import select
 import socket as native
 import ssl
 from time import monotonic
+from types import BuiltinFunctionType
 from typing import Any
 
 import gevent
@@ -26,6 +28,9 @@ __all__ = ["Inflow"]
 PIECE = 64 * 1024
 #: Seconds after which whoever finds something there each time lets the others go on.
 TURN_S = 0.01
+
+#: The system's poll(2).  gevent's own stands in its place where the process was patched before, and would wait.
+POLL = getattr(select, "poll", None)
 
 #: What a socket says that would have to wait.
 NOTHING_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -47,6 +52,7 @@ class Inflow:
         "_held",
         "_lent",
         "_native",
+        "_news",
         "_plain",
         "_process",
         "_since",
@@ -62,6 +68,11 @@ class Inflow:
         while not hasattr(sock, "_sock") and hasattr(sock, "socket"):  # TLS in TLS wraps the socket once more
             sock = sock.socket
         self._native: Any = getattr(sock, "_sock", None)
+        #: Says whether there is anything; a receive that finds nothing says it by an exception, for four times as much.
+        self._news: Any = None
+        if self._native is not None and type(POLL) is BuiltinFunctionType:
+            self._news = POLL()
+            self._news.register(self._native.fileno(), select.POLLIN)
         self._free = buffers()
         self._held: bytes | bytearray = b""
         self._at = 0
@@ -86,7 +97,8 @@ class Inflow:
 
     def ask(self, payload: bytes) -> None:
         """Send a request; nothing of its answer was heard yet."""
-        self.begin()
+        self.heard = False
+        self._since = monotonic()
         if self._plain is None:
             self._sock.sendall(payload)
             return
@@ -101,6 +113,8 @@ class Inflow:
 
     def quiet(self) -> bool:
         """Whether the socket has nothing to tell, neither bytes nor an end; a look without waiting."""
+        if self._news is not None:
+            return not self._news.poll(0)
         try:
             if self._native is not None:
                 self._native.recv(1, native.MSG_PEEK)
@@ -120,18 +134,19 @@ class Inflow:
 
         Only for when everything that was there has been read.  ``large``: much more is to come.
         """
-        self.turn()
         if self._early:
             self._early = False
             self._wait(self._sock._wait)
-        if self._over():
+        else:
+            self.turn()
+        if (self._ended or self._failed is not None) and self._over():
             return False
         if large and self._plain is not None:
             return self._borrowed()
         data = self._received()
         if not data:
             return False
-        self.hold(data, 0)
+        self._held, self._at, self._end = data, 0, len(data)
         self.heard = True
         return True
 
@@ -294,10 +309,20 @@ class Inflow:
             self.drop()
         return data
 
+    def all_of(self, count: int) -> bytes | None:
+        """What is there, if it is just so many bytes and none behind them."""
+        if self._end - self._at != count or (self._plain is None and self._decrypted_more()):
+            return None
+        return self.take(count)
+
     def block(self, most: int) -> bytes | None:
-        """The bytes that are there up to an empty line, and with it; None where none is there, or none within ``most``
-        bytes, or where a line before it ends in LF alone.
+        """The bytes up to an empty line, and with it, waiting for the first byte; nothing when the other side has
+        ended.
+
+        None where no such line is there, or none within ``most`` bytes, or where a line before it ends in LF alone.
         """
+        if self._end == self._at and not self.more():
+            return b""
         held, at = self._held, self._at
         end = held.find(b"\n\r\n", at, self._end) + 3
         if end < 3 or end - at > most or held.find(b"\n\n", at, end) >= 0:
@@ -343,9 +368,11 @@ class Inflow:
 
     def pending(self) -> bool:
         """Whether something is there that nobody has read; a look without a system call."""
-        if self._end > self._at:
-            return True
-        decrypted = getattr(self._sock, "pending", None) if self._plain is None else None
+        return self._end > self._at or (self._plain is None and self._decrypted_more())
+
+    def _decrypted_more(self) -> bool:
+        """Whether TLS has decrypted something that nobody has read."""
+        decrypted = getattr(self._sock, "pending", None)
         try:
             return bool(decrypted is not None and decrypted())
         except (OSError, ValueError):

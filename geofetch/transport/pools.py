@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import queue
 import re
-from functools import partial
 from http.client import HTTPException
 from typing import Any
 from weakref import WeakValueDictionary
@@ -34,7 +33,7 @@ from ..spec import Ticket
 from ..within import within
 from .connection import UNSENT, PlainConnection, TLSConnection, went_stale
 from .exchange import Exchange
-from .reply import Reply
+from .head import Head
 from .rest import Idle, Rest
 
 __all__ = ["Shared", "shared"]
@@ -147,26 +146,30 @@ class _SharedPool(HTTPConnectionPool):
         try:
             conn.ticket = ticket
             try:
-                return Exchange(self, conn, self._replied(conn, payload, connect_s, read_s), url)
+                head, answer = self._replied(conn, payload, connect_s, read_s)
             except Exception as exc:
                 if not (conn.served and went_stale(exc) and not conn.heard):
                     raise
                 conn.ticket = None
                 conn.close()
                 conn.ticket = ticket
-                return Exchange(self, conn, self._replied(conn, payload, connect_s, read_s), url)
+                head, answer = self._replied(conn, payload, connect_s, read_s)
+            if type(answer) is bytes:
+                self._put_conn(conn)
+                return Exchange(url, head, answer)
+            return Exchange(url, head, b"", answer, self, conn)
         except BaseException:
             conn.close()
             raise
 
-    def _replied(self, conn: Any, payload: bytes, connect_s: float, read_s: float) -> Reply:
+    def _replied(self, conn: Any, payload: bytes, connect_s: float, read_s: float) -> tuple[Head, Any]:
         self.num_requests += 1
-        if conn.is_closed:
+        if conn.sock is None:
             conn.timeout = connect_s
             self._connected(conn)
-        with within(read_s, partial(_late, read_s)):
-            reply: Reply = conn.asked(payload)
-        return reply
+        with within(read_s, _late):
+            found: tuple[Head, Any] = conn.asked(payload)
+        return found
 
     def _make_request(
         self,
