@@ -60,7 +60,6 @@ _SEAMS = lean.Seams(
 )
 _ours = lean.look((Session, " ".join(_OF_SESSION)), (Adapter, " ".join(_OF_ADAPTER)))
 _AS_WRITTEN = _ours()
-_SESSIONS_OWN, _ADAPTERS_OWN = frozenset(_OF_SESSION), frozenset(_OF_ADAPTER)
 
 
 class _Way:
@@ -98,13 +97,13 @@ class _Way:
         prepared = prepared_for(session, url)
         adapter = session.get_adapter(prepared.url or "")
         settings = session.merge_environment_settings(prepared.url or "", {}, True, None, None)
-        if type(adapter) is not Adapter or not _ADAPTERS_OWN.isdisjoint(vars(adapter)) or not _plain(prepared):
+        if type(adapter) is not Adapter or not vars(adapter).keys().isdisjoint(_OF_ADAPTER) or not _plain(prepared):
             return
         proxies = dict(settings["proxies"])
         if select_proxy(prepared.url or "", proxies) is not None:
             return
         pool = adapter.get_connection_with_tls_context(prepared, settings["verify"], proxies, settings["cert"])
-        if not pool.straight:
+        if not pool.is_straight():
             return
         whole = composed("GET", "/", pool.host_field, prepared.headers, None)
         if whole is None:
@@ -126,7 +125,7 @@ class _Way:
 
     def _fits(self) -> bool:
         pool: Any = self.pool
-        return pool.pool is not None and pool.straight and _ADAPTERS_OWN.isdisjoint(vars(self.adapter))
+        return pool.pool is not None and pool.is_straight() and vars(self.adapter).keys().isdisjoint(_OF_ADAPTER)
 
 
 def prepared_for(session: Session, url: str) -> PreparedRequest:
@@ -179,7 +178,7 @@ def _is_untouched(session: Session) -> bool:
         and session.hooks == lean.NO_HOOKS
         and type(session.cookies) is RequestsCookieJar
         and not session.cookies._cookies  # type: ignore[attr-defined]
-        and _SESSIONS_OWN.isdisjoint(vars(session))
+        and vars(session).keys().isdisjoint(_OF_SESSION)
         and _ours() == _AS_WRITTEN
         and _SEAMS.untouched()
     )
@@ -206,7 +205,7 @@ def asked(session: Session, url: str, connect_s: float, read_s: float) -> Exchan
     except BaseException:
         ticket.leave()
         raise
-    if exchange.is_plain:
+    if exchange.body is not None or exchange.is_plain():
         return exchange
     try:
         return _responded(session, way.adapter, url, exchange)

@@ -78,44 +78,33 @@ class Patience:
     low_speed_s: float = 60.0
 
 
-class opened:
-    """The body of a source that answered with what could be the file; closed at the end, whatever happens.
+def opened(
+    session: Session,
+    source: Source,
+    patience: Patience,
+    *,
+    decode: bool = False,
+    moved: Callable[[str], None] | None = None,
+) -> Body | Whole:
+    """The body of a source that answered with what could be the file; closed at the end of a ``with`` around it.
 
     ``moved`` is called with the host of a redirect before it is asked: a slot may have to move along.  ``decode``
     undoes a Content-Encoding that the server applied although identity was asked for.
     """
-
-    __slots__ = ("_decode", "_moved", "_patience", "_response", "_session", "_source")
-
-    def __init__(
-        self,
-        session: Session,
-        source: Source,
-        patience: Patience,
-        *,
-        decode: bool = False,
-        moved: Callable[[str], None] | None = None,
-    ) -> None:
-        self._session = session
-        self._source = source
-        self._patience = patience
-        self._decode = decode
-        self._moved = moved
-
-    def __enter__(self) -> Body | Whole:
-        with translated(self._source):
-            response = _followed(self._session, self._source, self._patience, self._moved)
-            self._response = response
-            if isinstance(response, Exchange) and response.body:
-                return Whole(response)
-            try:
-                return Body(self._source, response, self._patience, self._decode)
-            except BaseException:
-                response.close()
-                raise
-
-    def __exit__(self, *exc: object) -> None:
-        self._response.close()
+    try:
+        response = _followed(session, source, patience, moved)
+        if isinstance(response, Exchange) and response.body is not None:
+            return Whole(response, response.body)
+        try:
+            return Body(source, response, patience, decode)
+        except BaseException:
+            response.close()
+            raise
+    except Exception as exc:
+        error = translated(exc, source)
+        if error is exc:
+            raise
+        raise error from error.__cause__
 
 
 def _followed(
@@ -230,15 +219,21 @@ class Whole:
 
     __slots__ = ("_body", "head", "landing", "received", "unseen")
 
-    def __init__(self, response: Exchange) -> None:
-        self._body = response.body
+    def __init__(self, response: Exchange, body: memoryview) -> None:
+        self._body = body
         #: Bytes that came over the wire.
-        self.received = len(response.body)
+        self.received = len(body)
         self.landing: Landing | None = None
         self.unseen = False
         self.head = Head(200, response.headers, self.received, framed=True, encoding="", url=shown(response.url))
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __enter__(self) -> Whole:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Nothing: its connection rests already."""
+
+    def __iter__(self) -> Iterator[memoryview]:
         return iter((self._body,))
 
 
@@ -247,6 +242,7 @@ class Body:
 
     def __init__(self, source: Source, response: Response | Exchange, patience: Patience, decode: bool) -> None:
         self._source = source
+        self._response = response
         self._patience = patience
         self._express = response if isinstance(response, Exchange) else None
         if self._express is not None:
@@ -280,19 +276,30 @@ class Body:
             url=shown(response.url),
         )
 
+    def __enter__(self) -> Body:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._response.close()
+
     @property
     def received(self) -> int:
         """Bytes that came over the wire so far."""
         return self._came + (self._tap.count if self._tap is not None else 0)
 
     def __iter__(self) -> Iterator[bytes | memoryview]:
-        with translated(self._source, body=self):
+        try:
             if self._decoder is None:
                 yield from self._raw()
             else:
                 for chunk in self._raw():
                     yield from self._decoder.decoded(chunk)
                 self._decoder.finish()
+        except Exception as exc:
+            error = translated(exc, self._source, self)
+            if error is exc:
+                raise
+            raise error from error.__cause__
 
     def _raw(self) -> Iterator[bytes | memoryview]:
         patience = self._patience
@@ -424,7 +431,7 @@ def _remembered(response: Response) -> Response:
 def _framing(response: Response | Exchange) -> Framing:
     try:
         if isinstance(response, Exchange):
-            is_flawed, found = response.head.flawed, response.framing()
+            is_flawed, found = response.head.is_flawed(), response.framing()
         else:
             raw: Any = response.raw
             original: Any = getattr(raw, "_original_response", None)

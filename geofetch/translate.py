@@ -60,24 +60,16 @@ class _Progress(Protocol):
     def so_far(self) -> str: ...
 
 
-class translated:
-    """Every failure inside becomes one of ours, about this source; what is a bug of ours goes up as it is."""
-
-    __slots__ = ("_body", "_source")
-
-    def __init__(self, source: Source, body: _Progress | None = None) -> None:
-        self._source = source
-        self._body = body
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, exc: BaseException | None, traceback: Any) -> None:
-        if isinstance(exc, FetchError):
-            if exc.source is None:
-                exc.source = self._source
-        elif isinstance(exc, FAILURES) and (self._body is not None or _is_of_the_network(exc)):
-            raise _ours(exc, self._source, self._body) from _light(exc)
+def translated(exc: Exception, source: Source, body: _Progress | None = None) -> Exception:
+    """One of ours for a failure, about this source; what is ours already, or a bug of ours, as it is."""
+    if isinstance(exc, FetchError):
+        if exc.source is None:
+            exc.source = source
+    elif isinstance(exc, FAILURES) and (body is not None or _is_of_the_network(exc)):
+        error = _ours(exc, source, body)
+        error.__cause__ = _light(exc)
+        return error
+    return exc
 
 
 #: What a request, or the reading of its body, may raise.

@@ -146,7 +146,7 @@ class _Cooperative(HTTPConnection):
             sock_shutdown=shutdown,
         )
 
-    def asked(self, payload: bytes) -> tuple[Head, bytes | Reply]:
+    def asked(self, payload: bytes) -> tuple[Head, memoryview | Reply]:
         """A GET that is bytes already, sent and answered: its head, and its body whole or still to be read.
 
         Its caller sees to it that it ends in time.
@@ -166,7 +166,7 @@ class _Cooperative(HTTPConnection):
         head = head_of(flow)
         self.served += 1
         length = plain_length(head) if head.status == 200 else None
-        if length and _TOLD_OF.isdisjoint(head.by_name) and _stays_open(head) and not head.flawed:
+        if length and head.by_name.keys().isdisjoint(_TOLD_OF) and _stays_open(head) and not head.is_flawed():
             body = flow.all_of(length)
             if body is not None:
                 return head, body
@@ -203,15 +203,13 @@ class _Cooperative(HTTPConnection):
             return True
         return isinstance(self._answer, Answer) and self._answer.heard
 
-    @property
-    def quiet(self) -> bool:
+    def is_quiet(self) -> bool:
         """Whether nothing came while it rested: no end, and no bytes that would pass for the next answer."""
         if self._flow is None:
             return bool(self.is_connected)
         return self._flow.quiet()
 
-    @property
-    def trustworthy(self) -> bool:
+    def is_trustworthy(self) -> bool:
         """Whether the next request may go over this connection."""
         answer = self._answer
         if answer is None:

@@ -28,7 +28,13 @@ class Exchange:
     __slots__ = ("_conn", "_pool", "_reply", "body", "head", "headers", "url")
 
     def __init__(
-        self, url: str, head: Head, body: bytes, reply: Reply | None = None, pool: Any = None, conn: Any = None
+        self,
+        url: str,
+        head: Head,
+        body: memoryview | None,
+        reply: Reply | None = None,
+        pool: Any = None,
+        conn: Any = None,
     ) -> None:
         self.url = url
         self.head = head
@@ -43,7 +49,6 @@ class Exchange:
     def status_code(self) -> int:
         return self.head.status
 
-    @property
     def is_plain(self) -> bool:
         """Whether it is a 200 of which requests would note nothing."""
         head = self.head

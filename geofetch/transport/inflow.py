@@ -309,11 +309,14 @@ class Inflow:
             self.drop()
         return data
 
-    def all_of(self, count: int) -> bytes | None:
+    def all_of(self, count: int) -> memoryview | None:
         """What is there, if it is just so many bytes and none behind them."""
-        if self._end - self._at != count or (self._plain is None and self._decrypted_more()):
+        at, end = self._at, self._end
+        if end - at != count or self._lent is not None or (self._plain is None and self._decrypted_more()):
             return None
-        return self.take(count)
+        found = memoryview(self._held)[at:end]
+        self.drop()
+        return found
 
     def block(self, most: int) -> bytes | None:
         """The bytes up to an empty line, and with it, waiting for the first byte; nothing when the other side has

@@ -71,7 +71,7 @@ class _SharedPool(HTTPConnectionPool):
             except (queue.Empty, AttributeError):
                 return self._new_conn()
             rested = self.rest.leave(conn)
-            if rested and conn.hub is gevent.get_hub() and conn.quiet:
+            if rested and conn.hub is gevent.get_hub() and conn.is_quiet():
                 return conn
             conn.close()
 
@@ -79,7 +79,7 @@ class _SharedPool(HTTPConnectionPool):
         if conn is None:
             return
         conn.rested()
-        if self.pool is None or conn.is_closed or not conn.trustworthy or conn.hub is not gevent.get_hub():
+        if self.pool is None or conn.sock is None or not conn.is_trustworthy() or conn.hub is not gevent.get_hub():
             conn.close()
             return
         self.pool.put(conn)
@@ -124,8 +124,7 @@ class _SharedPool(HTTPConnectionPool):
             conn.close()
             raise
 
-    @property
-    def straight(self) -> bool:
+    def is_straight(self) -> bool:
         """Whether its connections lead to the origin itself, and nobody wants to see what goes over the wire."""
         kind: Any = self.ConnectionCls
         return self.proxy is None and kind.fast and not kind.debuglevel
@@ -154,10 +153,10 @@ class _SharedPool(HTTPConnectionPool):
                 conn.close()
                 conn.ticket = ticket
                 head, answer = self._replied(conn, payload, connect_s, read_s)
-            if type(answer) is bytes:
+            if type(answer) is memoryview:
                 self._put_conn(conn)
                 return Exchange(url, head, answer)
-            return Exchange(url, head, b"", answer, self, conn)
+            return Exchange(url, head, None, answer, self, conn)
         except BaseException:
             conn.close()
             raise
