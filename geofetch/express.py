@@ -14,7 +14,6 @@ from __future__ import annotations
 from time import monotonic
 from typing import Any
 
-import gevent
 import requests
 from requests import PreparedRequest, Request, Response
 from requests.adapters import HTTPAdapter
@@ -22,7 +21,6 @@ from requests.cookies import RequestsCookieJar, extract_cookies_to_jar
 from requests.utils import select_proxy
 
 from . import lean
-from .hubs import process
 from .lean.environment import environment
 from .session import Session
 from .transport import Adapter, Exchange, composed, counted
@@ -67,8 +65,6 @@ class _Way:
 
     __slots__ = (
         "_around",
-        "_hub",
-        "_process",
         "_said",
         "_template",
         "_until",
@@ -81,7 +77,6 @@ class _Way:
 
     def __init__(self, session: Session, url: str) -> None:
         self._until = monotonic() + SETTLED_S
-        self._hub, self._process = gevent.get_hub(), process()
         self._around = environment()
         self._template = lean.Template.of(session.headers, None)
         self._said = _said(session)
@@ -103,7 +98,7 @@ class _Way:
         if select_proxy(prepared.url or "", proxies) is not None:
             return
         pool = adapter.get_connection_with_tls_context(prepared, settings["verify"], proxies, settings["cert"])
-        if not pool.is_straight():
+        if not pool.is_fit():
             return
         whole = composed("GET", "/", pool.host_field, prepared.headers, None)
         if whole is None:
@@ -115,8 +110,6 @@ class _Way:
         """Whether it would be made the same way now."""
         return (
             monotonic() < self._until
-            and gevent.get_hub() is self._hub
-            and process() == self._process
             and (self.pool is None or self._fits())
             and _still_says(session, self._said)
             and environment() is self._around
@@ -124,8 +117,7 @@ class _Way:
         )
 
     def _fits(self) -> bool:
-        pool: Any = self.pool
-        return pool.pool is not None and pool.is_straight() and vars(self.adapter).keys().isdisjoint(_OF_ADAPTER)
+        return bool(self.pool.is_fit()) and vars(self.adapter).keys().isdisjoint(_OF_ADAPTER)
 
 
 def prepared_for(session: Session, url: str) -> PreparedRequest:

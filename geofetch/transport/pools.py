@@ -27,7 +27,7 @@ from urllib3.util.ssl_match_hostname import CertificateError
 from urllib3.util.url import _encode_target
 from urllib3.util.util import to_str
 
-from ..hubs import ended, own
+from ..hubs import ended, own, process
 from ..names import shown
 from ..spec import Ticket
 from ..within import within
@@ -63,6 +63,7 @@ class _SharedPool(HTTPConnectionPool):
         super().__init__(*args, **kwargs)
         # urllib3's finalizer holds the queue that it saw, and with a connection its socket, its hub and this pool.
         self.pool: Any = Idle()
+        self._hub, self._process = gevent.get_hub(), process()
 
     def _get_conn(self, timeout: float | None = None) -> Any:
         while True:
@@ -124,10 +125,11 @@ class _SharedPool(HTTPConnectionPool):
             conn.close()
             raise
 
-    def is_straight(self) -> bool:
-        """Whether its connections lead to the origin itself, and nobody wants to see what goes over the wire."""
+    def is_fit(self) -> bool:
+        """Whether it is open and this hub's, leads straight to the origin, and nobody wants to see what is said."""
         kind: Any = self.ConnectionCls
-        return self.proxy is None and kind.fast and not kind.debuglevel
+        here = self._hub is gevent.get_hub() and self._process == process()
+        return here and self.pool is not None and self.proxy is None and kind.fast and not kind.debuglevel
 
     @property
     def host_field(self) -> str:
