@@ -84,7 +84,7 @@ def _cases(told: argparse.Namespace, rivals: dict[str, type[Rival]]) -> list[Cas
     if unknown:
         raise SystemExit(f"no {', '.join(unknown)}; there are the cases {', '.join(CASES)}; rivals {', '.join(rivals)}")
     size = told.size * MIB if told.size else None
-    floors = replace(CASES["small"], rivals=("floor", "floor-recorded"))
+    floors = replace(CASES["small"], rivals=("floor", "floor-recorded", "floor-careful"))
     found = [floors if name == "floor" else CASES[name] for name in names]
     return [sized(case, full=told.full, files=told.files, size=size, rounds=told.rounds) for case in found]
 
