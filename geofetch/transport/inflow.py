@@ -17,6 +17,7 @@ from typing import Any
 
 import gevent
 import gevent.socket
+import gevent.ssl
 
 from ..hubs import process
 from .buffers import Buffer, Room, buffers
@@ -99,13 +100,16 @@ class Inflow:
         """Send a request; nothing of its answer was heard yet."""
         self.heard = False
         self._since = monotonic()
-        if self._plain is None:
+        if self._plain is not None:
+            try:
+                sent = self._plain.send(payload)
+            except BlockingIOError:
+                sent = 0
+        elif isinstance(self._sock, gevent.ssl.SSLSocket):
+            sent = self._sock.write(payload)
+        else:  # TLS within TLS, which waits for itself
             self._sock.sendall(payload)
             return
-        try:
-            sent = self._plain.send(payload)
-        except BlockingIOError:
-            sent = 0
         if sent < len(payload):
             self._sock.sendall(memoryview(payload)[sent:])
         # The answer cannot be there yet: a look would find nothing, and say so by an exception.
