@@ -160,9 +160,8 @@ def test_a_kept_connection_that_takes_no_request_any_more_is_replaced(
     assert session.get(file.url).content == b"x" * 10
     (conn,) = pools.shared().rest._since
     conn.sock.shutdown(socket.SHUT_WR)
-    monkeypatch.setattr(
-        PlainConnection, "is_quiet", lambda conn: True
-    )  # the server, which sees that, may close before we look
+    # The server, which sees that, may close before we look.
+    monkeypatch.setattr(PlainConnection, "is_quiet", lambda conn: True)
     assert session.get(file.url).content == b"x" * 10
     assert (mirror.accepted, file.hits) == (2, 2)
 

@@ -114,7 +114,7 @@ def test_an_end_that_came_between_a_look_and_the_request_is_the_same(
     either.drops(reset)
     either.left()
     for kind in (PlainConnection, TLSConnection):
-        monkeypatch.setattr(kind, "quiet", True)  # as the look found it a moment before
+        monkeypatch.setattr(kind, "is_quiet", lambda conn: True)  # as the look found it a moment before
     (outcome,) = fetched(file.url, ca=ca)
     assert (outcome.location, len(outcome.attempts)) == (BODY, 1)
     assert brought(file) == [1, 2]
