@@ -99,7 +99,7 @@ def _check_file_url(url: str, parts: SplitResult) -> None:
 
 def shown(url: str) -> str:
     """The URL as it may be shown: no userinfo, every query value masked, no fragment."""
-    if not _MARKED.search(url):
+    if not _marked(url):
         return url
     try:
         parts = urlsplit(url)
@@ -114,8 +114,9 @@ def shown(url: str) -> str:
     return urlunsplit((parts.scheme, _host(parts), parts.path, query if parts.query else "", ""))
 
 
-#: Without one of these a URL has neither userinfo nor query nor fragment.
-_MARKED = re.compile(r"[?#@]")
+def _marked(url: str) -> bool:
+    # Without one of these a URL has neither userinfo nor query nor fragment.
+    return "?" in url or "#" in url or "@" in url
 
 
 def _beheaded(text: str) -> str:
@@ -166,7 +167,7 @@ def _read_origin(url: str) -> tuple[str, str, int]:
 def name_of(url: str) -> str:
     """The file's name that a URL ends in, percent-decoded once; ``index.html`` where it ends in a slash."""
     last = url.rpartition("/")[2]
-    plain = _PLAIN_NAME.fullmatch(last) and _PLAIN_URL.fullmatch(url) and not _MARKED.search(url)
+    plain = _PLAIN_NAME.fullmatch(last) and _PLAIN_URL.fullmatch(url) and not _marked(url)
     if plain and len(last) <= NAME_BYTES:
         return checked_path(last)
     last = urlsplit(url).path.rpartition("/")[2]
