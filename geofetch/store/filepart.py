@@ -17,6 +17,7 @@ from ..digest import Digest
 from ..errors import StoreError
 from ..events import Kept
 from ..hubs import process
+from ..spec import Spec
 from . import syncing
 from .part import OrderedPart
 from .refusal import refused
@@ -25,7 +26,7 @@ from .tree import refuse_taken
 
 __all__ = ["FilePart", "Publisher"]
 
-Publisher: TypeAlias = Callable[["FilePart", Mapping[str, Digest]], tuple[Any, Kept | None]]
+Publisher: TypeAlias = Callable[["FilePart", Spec, Mapping[str, Digest]], tuple[Any, Kept | None]]
 
 _numbers = count()
 
@@ -38,15 +39,16 @@ WRITTEN_BYTES = 1 << 16
 
 
 class FilePart(OrderedPart):
-    """A part in ``folder`` for a file called ``name``; ``running`` lists it until it has its name or is gone.
+    """A part in ``folder`` for a spec's file called ``name``; ``running`` lists it until it has its name or is gone.
 
     Raises FileNotFoundError if the folder is not there, StoreError for whatever else the system refuses.
     """
 
-    __slots__ = ("_fd", "_identity", "_mtime_ns", "_publisher", "_running", "folder", "number", "path", "size")
+    __slots__ = ("_fd", "_identity", "_mtime_ns", "_publisher", "_running", "_spec", "folder", "number", "path", "size")
 
-    def __init__(self, folder: str, name: str, running: Running, publisher: Publisher) -> None:
+    def __init__(self, spec: Spec, folder: str, name: str, running: Running, publisher: Publisher) -> None:
         super().__init__()
+        self._spec = spec
         self.folder = folder
         self.size = 0
         self._running = running
@@ -77,7 +79,7 @@ class FilePart(OrderedPart):
             raise refused(exc, f"writing {self.path}") from exc
 
     def _publish(self, digests: Mapping[str, Digest]) -> tuple[Any, Kept | None]:
-        return self._publisher(self, digests)
+        return self._publisher(self, self._spec, digests)
 
     def whole(self) -> os.stat_result:
         """What the system says of it, if it is what was written and nothing else; a StoreError otherwise."""

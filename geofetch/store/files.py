@@ -143,9 +143,9 @@ class FileStore:
         running = self._running
         if running is None:
             running = self._running = self._announced()
-        return FilePart(folder, name, running, partial(self._publish, spec))
+        return FilePart(spec, folder, name, running, self._publish)
 
-    def _publish(self, spec: Spec, part: FilePart, digests: Mapping[str, Digest]) -> tuple[Any, Kept | None]:
+    def _publish(self, part: FilePart, spec: Spec, digests: Mapping[str, Digest]) -> tuple[Any, Kept | None]:
         if self.durable:
             placed = self._group().publish(part, partial(self._layout.place, part, spec, digests))
         elif self._layout.reads(digests):

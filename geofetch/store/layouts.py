@@ -11,9 +11,10 @@ import contextlib
 import os
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from ..digest import Digest
 from ..errors import StoreError
@@ -28,7 +29,8 @@ __all__ = ["ByDigest", "ByPath", "Layout", "Links", "Placed"]
 Links: TypeAlias = Literal["symlink", "hardlink"] | None
 
 
-class Placed(NamedTuple):
+@dataclass(slots=True)
+class Placed:
     """A file that has its name: where it is, its key, what the system says of it, what to sync for it to last."""
 
     location: Path

@@ -41,15 +41,16 @@ def token() -> str:
     try:
         return _drawn.pop()
     except IndexError:
-        drawn = os.urandom(8 * _DRAWN_AT_ONCE).hex()
-        _drawn.extend(drawn[start : start + 16] for start in range(16, len(drawn), 16))
-        return drawn[:16]
+        first, *others = os.urandom(8 * _DRAWN_AT_ONCE).hex(" ", 8).split()
+        _drawn.extend(others)
+        return first
 
 
 def part_prefix(name: str) -> str:
     """How the parts of a file of this name begin: short however long the name is, and the same in every process."""
     # A checksum is enough: two names that share one share at worst the sweeping of what is dead anyway.
-    return f"{PART_PREFIX}{zlib.crc32(name.encode('utf-8', 'surrogateescape')):08x}-"
+    checksum = zlib.crc32(name.encode("utf-8", "surrogateescape"))
+    return f"{PART_PREFIX}{checksum.to_bytes(4, 'big').hex()}-"
 
 
 def locked(fd: int) -> bool | None:

@@ -153,9 +153,14 @@ def nothing_at(path: str) -> bool:
     """Whether it is sure that nothing has this name; False may mean that it is too long here."""
     # access() says "nothing there" without an exception, which costs twice as much.  It also says so of what is too
     # long, which lstat tells apart.
+    return _fits(path) and not os.access(path, os.F_OK, follow_symlinks=False)
+
+
+def _fits(path: str) -> bool:
+    if len(path) < SURE_LETTERS or (len(path) < SURE_ASCII and path.isascii()):
+        return True  # and so does its last name
     letters = len(path) - path.rfind("/") - 1
-    fits = letters < (SURE_ASCII if path.isascii() else SURE_LETTERS) and len(path) < SURE_PATH
-    return fits and not os.access(path, os.F_OK, follow_symlinks=False)
+    return letters < (SURE_ASCII if path.isascii() else SURE_LETTERS) and len(path) < SURE_PATH
 
 
 def refuse_taken(final: str) -> None:
