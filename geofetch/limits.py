@@ -45,9 +45,9 @@ os.register_at_fork(after_in_child=_forked)
 #: Places that were left and are not given back yet: levels and host.  A garbage collection may strike inside the lock
 #: and close an answer that somebody forgot, so nobody waits for the lock to give a place back.
 _left: deque[tuple[tuple[Slots, ...], str]] = deque()
-#: Who waits, by host and caps, in the order of coming; those who were served go to the end.  Nobody in it could go: who
+#: Who waits, by caps and host, in the order of coming; those who were served go to the end.  Nobody in it could go: who
 #: can is granted at once.  So who comes need not look at it, and of those who wait for the same one look is enough.
-_waiting: OrderedDict[tuple[str, tuple[Slots, ...]], deque[_Waiting]] = OrderedDict()
+_waiting: OrderedDict[tuple[tuple[Slots, ...], str], deque[_Waiting]] = OrderedDict()
 #: The slot that this greenlet works under; a hook that fetches borrows it.
 _held: ContextVar[Slot | None] = ContextVar("geofetch_slot", default=None)
 
@@ -75,7 +75,7 @@ class Slots:
             # A hook that fetches: its own download's slot covers the levels that both share.
             return _Loan(self, host, lender, timeout_s)
         _wait(self.levels, host, timeout_s)
-        return Slot(self, self.levels, host)
+        return Slot(self.levels, host)
 
     def enter(self, host: str, timeout_s: float | None = None) -> Ticket:
         """A place for one connection: under the slot that this greenlet works under, else one of its own (Gate)."""
@@ -84,31 +84,13 @@ class Slots:
             return self.take(host, timeout_s)
         return lender.connection(self, host, timeout_s)
 
-    def _free(self, host: str) -> bool:
-        if self.total is not None and self.used >= self.total:
-            return False
-        return self.per_host is None or self.used_by.get(host, 0) < self.per_host
-
-    def _add(self, host: str) -> None:
-        self.used += 1
-        self.used_by[host] = self.used_by.get(host, 0) + 1
-
-    def _remove(self, host: str) -> None:
-        self.used -= 1
-        left = self.used_by[host] - 1
-        if left:
-            self.used_by[host] = left
-        else:
-            del self.used_by[host]
-
 
 class Slot:
     """The right to hold a connection to a host, until it is left.  It is a Ticket."""
 
-    __slots__ = ("_connections", "_token", "_waiting", "host", "left", "levels", "slots")
+    __slots__ = ("_connections", "_waiting", "host", "left", "levels")
 
-    def __init__(self, slots: Slots, levels: tuple[Slots, ...], host: str) -> None:
-        self.slots = slots
+    def __init__(self, levels: tuple[Slots, ...], host: str) -> None:
         self.levels = levels
         self.host = host
         self.left = False
@@ -132,11 +114,11 @@ class Slot:
 
     def __enter__(self) -> Slot:
         """Work under this slot: the connections opened meanwhile, by hooks too, are its own.  Left at the end."""
-        self._token = _held.set(self)
+        _held.set(self)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        _held.reset(self._token)
+        # It stays in the context: one that is left lends nothing, and is as good as none.
         self.leave()
 
     def connection(self, slots: Slots, host: str, timeout_s: float | None) -> Ticket:
@@ -195,11 +177,11 @@ class _Connection:
 class _Loan(Slot):
     """A slot under another download's slot: what both share is not taken twice."""
 
-    __slots__ = ("_ticket",)
+    __slots__ = ("_ticket", "_token")
 
     def __init__(self, slots: Slots, host: str, lender: Slot, timeout_s: float | None) -> None:
         self._ticket = lender.connection(slots, host, timeout_s)
-        super().__init__(slots, slots.levels, host)
+        super().__init__(slots.levels, host)
 
     def leave(self) -> None:
         if not self.left:
@@ -209,6 +191,14 @@ class _Loan(Slot):
     def move(self, host: str) -> None:
         self.host = host
 
+    def __enter__(self) -> Slot:
+        self._token = _held.set(self)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _held.reset(self._token)  # the lender may lend once more
+        self.leave()
+
 
 class _Here:
     """Those of one hub who wait.  Another thread's hub may grant them their place, so as long as there are any a
@@ -217,22 +207,20 @@ class _Here:
 
     def __init__(self) -> None:
         self.loop = gevent.get_hub().loop
+        self.count = 0
         self._thread = get_ident()
-        self._count = 0
         self._watcher: Any = None
 
-    def enter(self) -> None:
-        self._count += 1
-        if self._count == 1:
-            self._watcher = self.loop.async_()
-            self._watcher.start(_nothing)
+    def watch(self) -> None:
+        """The first of them waits."""
+        self._watcher = self.loop.async_()
+        self._watcher.start(_nothing)
 
-    def leave(self) -> None:
-        self._count -= 1
-        if not self._count:
-            watcher, self._watcher = self._watcher, None
-            watcher.stop()
-            watcher.close()
+    def rest(self) -> None:
+        """The last of them waits no longer."""
+        watcher, self._watcher = self._watcher, None
+        watcher.stop()
+        watcher.close()
 
     def wake(self, waiter: Waiter) -> bool:
         """From any thread: let the greenlet go on that waits with this; False if its thread is over."""
@@ -265,7 +253,10 @@ class _Waiting:
         self.granted = False
 
     def wait(self, timeout_s: float | None) -> None:
-        self.here.enter()
+        here = self.here
+        here.count += 1
+        if here.count == 1:
+            here.watch()
         try:
             if timeout_s is None:
                 self.waiter.get()
@@ -274,20 +265,25 @@ class _Waiting:
             with gevent.Timeout(timeout_s, late):
                 self.waiter.get()
         finally:
-            self.here.leave()
+            here.count -= 1
+            if not here.count:
+                here.rest()
 
 
 def _wait(levels: tuple[Slots, ...], host: str, timeout_s: float | None) -> None:
     try:
         with _lock:
             if _all_free(levels, host):
-                for level in levels:
-                    level._add(host)
+                _add(levels, host)
                 return
             me = _Waiting(levels, host)
-            _waiting.setdefault((host, levels), deque()).append(me)
+            queue = _waiting.get((levels, host))
+            if queue is None:
+                queue = _waiting[levels, host] = deque()
+            queue.append(me)
     finally:
-        _settle()
+        if _left:
+            _settle()
     try:
         me.wait(timeout_s)
     except BaseException:
@@ -312,18 +308,26 @@ def _settle() -> None:
         try:
             while _left:
                 levels, host = _left.popleft()
-                for level in levels:
-                    level._remove(host)
-            _grant_all()
+                if not _handed_on(levels, host):
+                    _remove(levels, host)
+                    _grant_all()
         finally:
             lock.release()
 
 
-def _all_free(levels: tuple[Slots, ...], host: str) -> bool:
-    for level in levels:  # noqa: SIM110 - a generator for every slot of every download takes three times as long
-        if not level._free(host):
+def _handed_on(levels: tuple[Slots, ...], host: str) -> bool:
+    """Whether a place that was left went as it is to who is the next anyway, and waits for the very same: as many have
+    one as before, so nobody else can go.  The lock is held."""
+    for place in _waiting:
+        if place != (levels, host):
+            break
+        root = levels[-1]  # by ``configure`` fewer may have one now than when it was given
+        if root.total is not None and root.used > root.total:
             return False
-    return True
+        if root.per_host is not None and root.used_by[host] > root.per_host:
+            return False
+        return _granted(_first_of(place))
+    return False
 
 
 def _grant_all() -> None:
@@ -333,34 +337,62 @@ def _grant_all() -> None:
 
 
 def _grant_next() -> bool:
-    for (host, levels), queue in _waiting.items():
+    for levels, host in _waiting:
         if _all_free(levels, host):
-            waiting = queue.popleft()
-            if queue:
-                _waiting.move_to_end((host, levels))
-            else:
-                del _waiting[host, levels]
-            _grant(waiting)
+            if _granted(_first_of((levels, host))):
+                _add(levels, host)
             return True
     return False
 
 
-def _grant(waiting: _Waiting) -> None:
-    """Give it its place.  One whose thread ended while it waited gets none, and waits no longer."""
-    if not waiting.here.wake(waiting.waiter):
-        return
-    for level in waiting.levels:
-        level._add(waiting.host)
-    waiting.granted = True
+def _first_of(place: tuple[tuple[Slots, ...], str]) -> _Waiting:
+    queue = _waiting[place]
+    first = queue.popleft()
+    if queue:
+        _waiting.move_to_end(place)
+    else:
+        del _waiting[place]
+    return first
+
+
+def _granted(waiting: _Waiting) -> bool:
+    """Give it its place, which is or will be counted.  One whose thread ended while it waited gets none."""
+    waiting.granted = waiting.here.wake(waiting.waiter)
+    return waiting.granted
+
+
+def _all_free(levels: tuple[Slots, ...], host: str) -> bool:
+    for level in levels:
+        if level.total is not None and level.used >= level.total:
+            return False
+        if level.per_host is not None and level.used_by.get(host, 0) >= level.per_host:
+            return False
+    return True
+
+
+def _add(levels: tuple[Slots, ...], host: str) -> None:
+    for level in levels:
+        level.used += 1
+        level.used_by[host] = level.used_by.get(host, 0) + 1
+
+
+def _remove(levels: tuple[Slots, ...], host: str) -> None:
+    for level in levels:
+        level.used -= 1
+        left = level.used_by[host] - 1
+        if left:
+            level.used_by[host] = left
+        else:
+            del level.used_by[host]
 
 
 def _forget(waiting: _Waiting) -> None:
-    key = waiting.host, waiting.levels
-    queue = _waiting.get(key)
+    place = waiting.levels, waiting.host
+    queue = _waiting.get(place)
     if queue and waiting in queue:
         queue.remove(waiting)
         if not queue:
-            del _waiting[key]
+            del _waiting[place]
 
 
 def _cap(value: int | None, name: str) -> int | None:

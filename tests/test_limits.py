@@ -134,17 +134,17 @@ def test_an_answer_that_is_forgotten_gives_its_place_back_wherever_the_collector
             response.cycle = [response]
 
         gc.disable()
-        free = limits.Slots._free
+        free = limits._all_free
 
-        def collecting(self, host):
+        def collecting(levels, host):
             gc.collect()
-            return free(self, host)
+            return free(levels, host)
 
         warnings.simplefilter("ignore", ResourceWarning)  # that it was forgotten is told, too
         limits.configure(max_connections=1)
         forget()
         print(limits.process.used)
-        limits.Slots._free = collecting
+        limits._all_free = collecting
         limits.process.take("h", timeout_s=10).leave()
         print(limits.process.used)
         """,
@@ -201,6 +201,33 @@ def test_a_wider_cap_lets_those_who_wait_go(monkeypatch: pytest.MonkeyPatch) -> 
     gevent.sleep(0)
     limits.configure(max_connections=2)
     assert waiting.get(timeout=5).host == "h"
+
+
+def test_a_cap_that_was_narrowed_holds_for_those_who_waited_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "process", Slots(2))
+    held = [limits.process.take("h") for _ in range(2)]
+    waiting = gevent.spawn(limits.process.take, "h")
+    gevent.sleep(0)
+    limits.configure(max_connections=1)
+    held.pop().leave()
+    gevent.sleep(0)
+    assert (waiting.ready(), limits.process.used) == (False, 1)
+    held.pop().leave()
+    assert waiting.get(timeout=5).host == "h"
+    assert (limits.process.used, limits.process.used_by) == (1, {"h": 1})
+
+
+def test_hosts_that_wait_for_one_cap_take_turns() -> None:
+    slots, served = Slots(1), []
+
+    def download(host: str) -> None:
+        with slots.take(host):
+            served.append(host)
+            gevent.sleep(0)
+
+    gevent.joinall([gevent.spawn(download, host) for host in "aaaabb"], raise_error=True)
+    assert served == ["a", "a", "b", "a", "b", "a"]
+    assert (slots.used, slots.used_by) == (0, {})
 
 
 def test_a_deadline_is_no_exception_until_it_is_outside() -> None:
