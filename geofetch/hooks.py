@@ -47,7 +47,7 @@ class Bound:
 
     They are looked for when they are told something, and kept by nobody; but a Listener with ``__slots__`` is told by
     the methods that its class had when the door first saw one.  ``offloaded`` are the chunk hooks that may leave the
-    hub; they are not among those of ``chunk``.  ``every_chunk`` are both, where none leaves it.
+    hub; they are not among those of ``chunk``.
     """
 
     __slots__ = ("_listeners", "_plan")
@@ -63,10 +63,6 @@ class Bound:
     def offloaded(self) -> Sequence[Hook]:
         return self[_OFFLOADED]
 
-    @property
-    def every_chunk(self) -> Sequence[Hook]:
-        return self[_EVERY_CHUNK]
-
     def ask(self, fact: str, *told: Any) -> None:
         """Tell those who may refuse: the first who raises ends the attempt."""
         listeners = self._listeners
@@ -77,6 +73,17 @@ class Bound:
             raise
         except Exception as exc:
             raise refused(exc, fact) from exc
+
+    def see(self, view: memoryview, every: bool) -> None:
+        """Show a chunk to those who see it on the hub: to ``every`` one where none leaves it.  Each may refuse."""
+        listeners = self._listeners
+        try:
+            for at, call in self._plan.by_fact.get(_EVERY_CHUNK if every else "chunk", ()):
+                call(listeners[at], view)
+        except FetchError:
+            raise
+        except Exception as exc:
+            raise refused(exc, "chunk") from exc
 
     def tell(self, fact: str, *told: Any) -> None:
         """Tell those who only observe: what they raise is logged and changes nothing.  A kill is no opinion: it is
@@ -91,9 +98,10 @@ class Bound:
         concerns.
         """
         killed: BaseException | None = None
-        for hook in self[fact]:
+        listeners = self._listeners
+        for at, call in self._plan.by_fact.get(fact, ()):
             try:
-                answers.append(_observed(hook, *told))
+                answers.append(_observed(call, listeners[at], *told))
             except BaseException as exc:
                 killed = exc
         return killed
@@ -166,13 +174,18 @@ class Door:
         self._plans: dict[tuple[Any, ...], _Plan] = {}
 
     def bound(self, what: Attempt | Spec) -> Bound:
-        """Every stage bound to one attempt, or to one spec."""
+        """Every stage bound to one attempt, or to one spec; one that cannot be refuses the download like any hook."""
         if not self._each:
             return NOBODY
-        listeners = [ask(what) for ask in self._each]
-        kinds = tuple(map(type, listeners))
-        plan = self._plans.get(kinds)
-        return Bound(listeners, self._planned(kinds, listeners) if plan is None else plan)
+        try:
+            listeners = [ask(what) for ask in self._each]
+            kinds = tuple(map(type, listeners))
+            plan = self._plans.get(kinds)
+            return Bound(listeners, self._planned(kinds, listeners) if plan is None else plan)
+        except FetchError:
+            raise
+        except Exception as exc:
+            raise refused(exc, "bind") from exc
 
     def _planned(self, kinds: tuple[type, ...], listeners: list[Any]) -> _Plan:
         # The class of a Listener says what it listens to; another mapping's keys do, those that it has now.

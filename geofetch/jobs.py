@@ -114,8 +114,8 @@ class Job:
             walk(self.spec, self._kit, self._progress)
         finally:
             self._worker = None
-            if self._progress.outcome is not None:
-                self._end(self._progress.outcome)
+            if self._progress.ended is not None:
+                self._end(self._progress.ended)
             else:  # it was struck as the walk began, or by what ends the process
                 self.left()
 
@@ -130,8 +130,8 @@ class Job:
         try:
             never_walked(self.spec, self._kit, reason, self._progress)
         finally:
-            assert self._progress.outcome is not None
-            self._end(self._progress.outcome)
+            assert self._progress.ended is not None
+            self._end(self._progress.ended)
 
     def _end(self, outcome: Outcome) -> None:
         self.outcome = outcome

@@ -6,22 +6,21 @@ be left half done is done.  Never: who decides to kill.
 
 from __future__ import annotations
 
-from contextvars import ContextVar
 from typing import Any
 
 import gevent
 
 from .errors import FetchError
 
-__all__ = ["ENDLESS", "INTERRUPTS", "KILLS", "Expired", "deadline", "hold", "shielded"]
+__all__ = ["INTERRUPTS", "KILLS", "Expired", "deadline", "hold", "shielded"]
 
 #: What ends the whole process, not one download: it always goes up.
 INTERRUPTS = (KeyboardInterrupt, SystemExit)
 #: What ends a download because somebody wants it ended: the kill of its greenlet, or the end of the process.
 KILLS = (gevent.GreenletExit, *INTERRUPTS)
 
-#: Where a kill waits while this greenlet does what must not be left half done.
-_waiting: ContextVar[list[BaseException] | None] = ContextVar("geofetch_kills", default=None)
+#: Where kills wait, by the greenlet that does what must not be left half done.
+_waiting: dict[Any, list[BaseException]] = {}
 
 
 class Expired(gevent.Timeout):  # type: ignore[misc]
@@ -33,29 +32,21 @@ class Expired(gevent.Timeout):  # type: ignore[misc]
 
 
 class deadline:
-    """Raise ``error`` in this greenlet when the time is over; another's deadline passes through.  None: no end."""
+    """Raise ``error`` in this greenlet when the time is over; another's deadline passes through."""
 
-    __slots__ = ("_error", "_seconds", "_timer")
+    __slots__ = ("_error", "_timer")
 
-    def __init__(self, seconds: float | None, error: FetchError | None) -> None:
-        self._seconds = seconds
+    def __init__(self, seconds: float, error: FetchError) -> None:
         self._error = error
-        self._timer: Expired | None = None
+        self._timer = Expired(seconds, error)
 
     def __enter__(self) -> None:
-        if self._seconds is not None and self._error is not None:
-            self._timer = Expired(self._seconds, self._error)
-            self._timer.start()
+        self._timer.start()
 
     def __exit__(self, kind: Any, exc: BaseException | None, traceback: Any) -> None:
-        if self._timer is not None:
-            self._timer.close()
-            if exc is self._timer and self._error is not None:
-                raise self._error from None
-
-
-#: Where nobody has told an end; one for all, since it remembers nothing.
-ENDLESS = deadline(None, None)
+        self._timer.close()
+        if exc is self._timer:
+            raise self._error from None
 
 
 class shielded:
@@ -65,20 +56,26 @@ class shielded:
     then says ``hold``.  A kill that strikes elsewhere inside is raised as ever.
     """
 
-    __slots__ = ("_token",)
+    __slots__ = ("_before", "_greenlet")
 
     def __enter__(self) -> list[BaseException]:
+        self._greenlet = me = gevent.getcurrent()
+        #: A hook that fetches in here does so within another's.
+        self._before = _waiting.get(me)
         kills: list[BaseException] = []
-        self._token = _waiting.set(kills)
+        _waiting[me] = kills
         return kills
 
     def __exit__(self, *exc: object) -> None:
-        _waiting.reset(self._token)
+        if self._before is None:
+            del _waiting[self._greenlet]
+        else:
+            _waiting[self._greenlet] = self._before
 
 
 def hold(kill: BaseException) -> bool:
     """Let a kill wait until what is shielded is done; False where nothing is shielded: then it is to be raised."""
-    kills = _waiting.get()
+    kills = _waiting.get(gevent.getcurrent())
     if kills is None or isinstance(kill, INTERRUPTS):
         return False
     kills.append(kill)

@@ -70,13 +70,16 @@ class Kit:
 class Progress:
     """How far one walk is; its pool looks at it when the walk is killed from outside."""
 
-    __slots__ = ("attempts", "killed", "outcome", "process")
+    __slots__ = ("attempts", "ended", "killed", "observers", "process")
 
     def __init__(self) -> None:
         #: Whose walk it is: a process that was forked off meanwhile has a copy of it, which must not go on.
         self.process = process()
+        #: Who hears of its spec.
+        self.observers = NOBODY
         self.attempts: list[Attempt] = []
-        self.outcome: Outcome | None = None
+        #: Its Outcome, as soon as there is one: before anybody was told.
+        self.ended: Outcome | None = None
         #: The kill that came when the file was as good as published, and waited.
         self.killed: BaseException | None = None
 
@@ -89,30 +92,36 @@ def walk(spec: Spec, kit: Kit, progress: Progress | None = None) -> Outcome:
     """
     progress = progress or Progress()
     began = monotonic()
-    observers = NOBODY
     passing_on: BaseException | None = None
     late = None
     if kit.deadline_s is not None:
         late = DeadlineExceeded(f"not done within {kit.deadline_s} s", spec=spec)
     try:
-        with kills.deadline(kit.deadline_s, late) if late is not None else kills.ENDLESS:
-            observers = _taking_part(kit.specs, spec)
-            observers.tell("planned")
-            turn()
-            ended = _adopted(spec, kit, progress) or _fetched(spec, kit, progress)
-            error = None
+        if kit.deadline_s is None or late is None:
+            ended = _walked(spec, kit, progress)
+        else:
+            with kills.deadline(kit.deadline_s, late):
+                ended = _walked(spec, kit, progress)
+        error = None
     except BaseException as exc:
         ended, error = None, let_go(told_already(exc, progress.attempts) or as_error(exc, spec))
         if not isinstance(exc, Exception):
             passing_on = exc
-    outcome = progress.outcome = outcome_of(spec, progress.attempts, ended, error, monotonic() - began)
+    outcome = progress.ended = outcome_of(spec, progress.attempts, ended, error, monotonic() - began)
     waited = progress.killed
     if isinstance(waited, kills.Expired) and waited.error is late:
         waited = None  # the file is there: a little late, and nobody is to hear of it
-    passing_on = observers.tell_all("finished", [], outcome) or passing_on or waited
+    passing_on = progress.observers.tell_all("finished", [], outcome) or passing_on or waited
     if passing_on is not None:
         raise passing_on
     return outcome
+
+
+def _walked(spec: Spec, kit: Kit, progress: Progress) -> Attempt:
+    progress.observers = kit.specs.bound(spec)
+    progress.observers.tell("planned")
+    turn()
+    return _adopted(spec, kit, progress) or _fetched(spec, kit, progress)
 
 
 def never_walked(spec: Spec, kit: Kit, error: FetchError, progress: Progress | None = None) -> Outcome:
@@ -121,13 +130,13 @@ def never_walked(spec: Spec, kit: Kit, error: FetchError, progress: Progress | N
     observers = NOBODY
     passing_on: BaseException | None = None
     try:
-        observers = _taking_part(kit.specs, spec)
+        observers = kit.specs.bound(spec)
     except FetchError:
         log.exception("a stage could not watch %s, which was never started", spec.source.shown)
     except BaseException as exc:  # somebody waits for the Outcome, and there is one
         passing_on = exc
     passing_on = observers.tell_all("planned", []) or passing_on
-    outcome = progress.outcome = outcome_of(spec, progress.attempts, None, error, 0.0)
+    outcome = progress.ended = outcome_of(spec, progress.attempts, None, error, 0.0)
     passing_on = observers.tell_all("finished", [], outcome) or passing_on
     if passing_on is not None:
         raise passing_on
@@ -147,9 +156,16 @@ def _adopted(spec: Spec, kit: Kit, progress: Progress) -> Attempt | None:
         attempt.size, attempt.verified = found.size, found.verified
         attempt.digests.update(found.digests)
         attempt.location, attempt.kept = found.location, found.kept
-        with _told_of(attempt, _taking_part(kit.attempts, attempt)) as hooks:
+        hooks, began = kit.attempts.bound(attempt), monotonic()
+        try:
             hooks.tell("started")
             _kept(attempt, hooks, progress)
+        except BaseException as exc:
+            _failed(attempt, hooks, exc, began)
+            if isinstance(exc, Exception) and attempt.error is not exc and attempt.error is not None:
+                raise attempt.error from exc  # what became of it
+            raise
+        attempt.elapsed_s = monotonic() - began
         return attempt
     return None
 
@@ -182,24 +198,27 @@ def _attempted(spec: Spec, source: Source, kit: Kit, progress: Progress) -> tupl
 
     It begins with its slot: of those who wait for one there may be many, and they have nothing yet that takes memory.
     """
-    slot = kit.slots.take(host_of(source.origin))
-    try:
+    with kit.slots.take(host_of(source.origin)) as slot:
         if progress.process != process():
             raise Cancelled("this process was forked off meanwhile; the download goes on in its parent")
         attempt = _begun(spec, source, progress)
-        watch = _told_of(attempt, _taking_part(kit.attempts, attempt))
+        hooks, began = kit.attempts.bound(attempt), monotonic()
         try:
-            with watch as hooks:
-                with slot:
-                    hooks.tell("started")
-                    _streamed(attempt, kit, hooks, slot)
-                hooks.forget_bytes()
-                _kept(attempt, hooks, progress)
-        except FetchError as exc:
-            attempt.error = let_go(exc)
-        return attempt, watch.answer
-    finally:
-        slot.leave()
+            try:
+                hooks.tell("started")
+                _streamed(attempt, kit, hooks, slot)
+            finally:
+                slot.leave()
+            hooks.forget_bytes()
+            _kept(attempt, hooks, progress)
+        except BaseException as exc:
+            answer = _failed(attempt, hooks, exc, began)
+            if not isinstance(exc, Exception) or attempt.error is None:
+                raise
+            let_go(attempt.error)
+            return attempt, answer
+        attempt.elapsed_s = monotonic() - began
+        return attempt, None
 
 
 def _streamed(attempt: Attempt, kit: Kit, hooks: Bound, slot: limits.Slot) -> None:
@@ -221,28 +240,22 @@ def _streamed(attempt: Attempt, kit: Kit, hooks: Bound, slot: limits.Slot) -> No
 
 def _passed_on(body: Body | Whole, hooks: Bound, kit: Kit) -> int:
     """Every chunk to everybody who takes part, until they are through with it; how many bytes it were."""
-    lane = body.landing = _lane(hooks, kit, body.head.length)
-    inline = hooks["chunk"] if lane is not None else hooks.every_chunk
-    body.unseen = lane is not None and not inline
+    lane: Lane | None = None
+    lane_from, length = kit.lane_from, body.head.length
+    if lane_from is not None and length is not None and length >= lane_from:
+        lane = _lane(body, hooks)
     size = 0
     try:
         for chunk in body:
             size += len(chunk)
             view = memoryview(chunk)
-            try:
-                for hook in inline:
-                    hook(view)
-            except FetchError:
-                raise
-            except Exception as exc:
-                raise refused(exc, "chunk") from exc
+            hooks.see(view, every=lane is None)
             if lane is not None:
                 _let_go_of(view)
                 _refusing(lane.put, chunk)
-            elif kit.lane_from is not None and size >= kit.lane_from and hooks.offloaded:
+            elif lane_from is not None and size >= lane_from:
                 # It told no length and grows: what was hashed and written so far stays, the rest goes elsewhere.
-                lane, inline = Lane(hooks.offloaded), hooks["chunk"]
-                body.landing, body.unseen = lane, not inline
+                lane = _lane(body, hooks)
         if lane is not None:
             _refusing(lane.finish)
             size += lane.drained
@@ -275,10 +288,14 @@ def _let_go_of(view: memoryview) -> None:
         view.release()
 
 
-def _lane(hooks: Bound, kit: Kit, length: int | None) -> Lane | None:
-    if kit.lane_from is None or length is None or length < kit.lane_from or not hooks.offloaded:
+def _lane(body: Body, hooks: Bound) -> Lane | None:
+    """Where the next chunks land, if anybody may see them elsewhere; unseen here if nobody else wants to see them."""
+    offloaded = hooks.offloaded
+    if not offloaded:
         return None
-    return Lane(hooks.offloaded)
+    lane = body.landing = Lane(offloaded)
+    body.unseen = not hooks["chunk"]
+    return lane
 
 
 # --------------------------------------------------------------------------------------------------- telling and asking
@@ -290,45 +307,17 @@ def _begun(spec: Spec, source: Source | None, progress: Progress) -> Attempt:
     return attempt
 
 
-def _taking_part(door: Door, what: Attempt | Spec) -> Bound:
-    """Every stage bound; one that cannot be refuses the download like any hook."""
-    try:
-        return door.bound(what)
-    except FetchError:
-        raise
-    except Exception as exc:
-        raise refused(exc, "bind") from exc
-
-
-class _told_of:
-    """Around an attempt: how it ended is written on it, and told to ``failed`` if it failed or was killed."""
-
-    __slots__ = ("_attempt", "_began", "_hooks", "answer")
-
-    def __init__(self, attempt: Attempt, hooks: Bound) -> None:
-        self._attempt = attempt
-        self._hooks = hooks
-        self._began = monotonic()
-        #: What a hook that mended the cause answered.
-        self.answer: Verdict | None = None
-
-    def __enter__(self) -> Bound:
-        return self._hooks
-
-    def __exit__(self, kind: Any, exc: BaseException | None, traceback: Any) -> None:
-        self._attempt.elapsed_s = monotonic() - self._began
-        if exc is None:
-            return
-        error = self._attempt.error = as_error(exc, self._attempt.spec)
-        if error.source is None and (isinstance(error, SourceError) or type(error) is FetchError):
-            error.source = self._attempt.source
-        answers: list[Any] = []
-        killed = self._hooks.tell_all("failed", answers, error)
-        self.answer = next((said for said in answers if isinstance(said, Verdict)), None)
-        if killed is not None:
-            raise killed
-        if isinstance(exc, Exception) and exc is not error:
-            raise error
+def _failed(attempt: Attempt, hooks: Bound, exc: BaseException, began: float) -> Verdict | None:
+    """Write on an attempt that it failed, or was killed, and tell so; what a hook that mended the cause answered."""
+    attempt.elapsed_s = monotonic() - began
+    error = attempt.error = as_error(exc, attempt.spec)
+    if error.source is None and (isinstance(error, SourceError) or type(error) is FetchError):
+        error.source = attempt.source
+    answers: list[Any] = []
+    killed = hooks.tell_all("failed", answers, error)
+    if killed is not None:
+        raise killed
+    return next((said for said in answers if isinstance(said, Verdict)), None)
 
 
 def _refusing(hook: Callable[..., Any], *told: Any) -> None:

@@ -26,29 +26,28 @@ class _Turns:
 
     def __init__(self) -> None:
         loop = gevent.get_hub().loop
-        self._began = monotonic()
-        self._line: deque[Waiter] = deque()
+        #: When this pass began, and who waits for a later one.
+        self.began = monotonic()
+        self.line: deque[Waiter] = deque()
         self._passes = loop.check(ref=False, priority=loop.MAXPRI)
         self._passes.start(self._next_pass)
         self._soon = loop.timer(0.0)
 
-    def take(self) -> None:
-        if not self._line and monotonic() - self._began < PASS_S:
-            return
+    def wait(self) -> None:
         waiter: Waiter = Waiter()
-        self._line.append(waiter)
-        if len(self._line) == 1:
+        self.line.append(waiter)
+        if len(self.line) == 1:
             self._soon.start(self._serve)
         waiter.get()  # who is killed here stays in the line, and is passed over
 
     def _next_pass(self) -> None:
-        self._began = monotonic()
+        self.began = monotonic()
 
     def _serve(self) -> None:
         self._soon.stop()
-        while self._line and monotonic() - self._began < PASS_S:
-            self._line.popleft().switch(None)
-        if self._line:
+        while self.line and monotonic() - self.began < PASS_S:
+            self.line.popleft().switch(None)
+        if self.line:
             self._soon.start(self._serve)
 
 
@@ -58,7 +57,8 @@ def turn() -> None:
     turns = held.get("_geofetch_turns")
     if turns is None:
         turns = held["_geofetch_turns"] = _Turns()
-    turns.take()
+    if turns.line or monotonic() - turns.began >= PASS_S:
+        turns.wait()
 
 
 def pause(seconds: float) -> None:
