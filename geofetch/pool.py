@@ -218,7 +218,8 @@ class Pool:
         crew = Crew(self._ahead if self._only_ours else 0, self._alone.context)
 
         def start(spec: Spec, ended: Callable[[Job], None]) -> Job:
-            return Job(spec, kit, ended, crew if self._sessions.call_nobody(spec) else self._alone, among=self._jobs)
+            alone = not crew.kept or not self._sessions.call_nobody(spec)
+            return Job(spec, kit, ended, self._alone if alone else crew, among=self._jobs)
 
         def refuse(spec: Spec, error: FetchError) -> Outcome:
             return never_walked(spec, kit, error)
