@@ -288,7 +288,7 @@ def _let_go_of(view: memoryview) -> None:
         view.release()
 
 
-def _lane(body: Body, hooks: Bound) -> Lane | None:
+def _lane(body: Body | Whole, hooks: Bound) -> Lane | None:
     """Where the next chunks land, if anybody may see them elsewhere; unseen here if nobody else wants to see them."""
     offloaded = hooks.offloaded
     if not offloaded:
