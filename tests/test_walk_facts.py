@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from threading import get_native_id
@@ -53,6 +55,26 @@ def test_a_stored_file_tells_every_fact_once_and_in_order(
     assert here.outcomes == [outcome]
     assert here.bound == list(outcome.attempts)
     assert here.watched == [outcome.spec]
+
+
+def test_all_that_a_download_gives_is_frozen_and_as_if_made_by_its_class(mirror: Mirror, tmp_path: Path) -> None:
+    source = mirror.serves(SMALL)
+    with pooled(store=FileStore(tmp_path)) as pool:
+        (outcome,) = pool.map([Spec(source.url, digests=sha256(SMALL))])
+    (attempt,) = outcome.attempts
+    (digest,) = outcome.digests.values()
+    for value in (outcome, attempt.head, attempt.kept, outcome.source, digest, outcome.spec.digests[0]):
+        fields = dataclasses.fields(value)  # type: ignore[arg-type]
+        made = type(value)(**{field.name: getattr(value, field.name) for field in fields if field.init})
+        assert (made, repr(made)) == (value, repr(value))
+        assert all(getattr(made, field.name) == getattr(value, field.name) for field in fields)
+        for field in fields:
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                setattr(value, field.name, None)
+        if value not in (outcome, attempt.head):  # attempts are compared as themselves, headers are the transport's
+            again = pickle.loads(pickle.dumps(value))
+            assert (again, hash(again), repr(again)) == (value, hash(value), repr(value))
+    assert repr(pickle.loads(pickle.dumps(outcome))) == repr(outcome)
 
 
 def test_a_body_that_tells_no_length_moves_to_the_lane_when_it_has_grown(mirror: Mirror, spotless: Leftovers) -> None:

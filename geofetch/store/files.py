@@ -153,8 +153,7 @@ class FileStore:
         else:
             # Three cheap calls to the system: a hop to a thread and back would cost more than they do.
             placed = self._layout.place(part, spec, digests)
-        seen = placed.seen
-        return placed.location, Kept(self.name, placed.key, seen.st_size, seen.st_mtime_ns, seen.st_ino)
+        return placed.location, self._kept(placed.key, placed.seen)
 
     def _group(self) -> Group:
         hub = gevent.get_hub()
@@ -277,10 +276,23 @@ class FileStore:
         return self._tree.at(key)
 
     def _kept(self, key: str, seen: os.stat_result) -> Kept:
-        return Kept(self.name, key, seen.st_size, seen.st_mtime_ns, seen.st_ino)
+        kept: Any = _Unfrozen()
+        kept.store = self.name
+        kept.key = key
+        kept.size = seen.st_size
+        kept.mtime_ns = seen.st_mtime_ns
+        kept.inode = seen.st_ino
+        kept.__class__ = Kept
+        return kept  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:
         return self._shown
+
+
+class _Unfrozen:
+    """A Kept whose fields can be written yet.  Its own __init__, as a frozen class has it, takes four times as long."""
+
+    __slots__ = Kept.__slots__
 
 
 class OneFile(FileStore):
