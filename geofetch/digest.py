@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any, TypeAlias
 
 from .errors import SpecError
+from .frozen import unfrozen
 
 __all__ = ["Digest", "DigestLike", "algorithm", "digests", "hasher"]
 
@@ -78,10 +79,7 @@ class Digest:
         return f"{self.algorithm}:{self.hex}"
 
 
-class _Unfrozen:
-    """A Digest whose fields can be written yet.  To set those of a frozen object takes four times as long."""
-
-    __slots__ = Digest.__slots__
+_Unfrozen = unfrozen(Digest)
 
 
 def _split(text: str) -> tuple[str, str, str]:

@@ -13,6 +13,7 @@ from typing import Any
 from . import kills, plan
 from .errors import Cancelled, FetchError, SourcesExhausted
 from .events import Attempt, Outcome, Verdict
+from .frozen import unfrozen
 from .spec import Spec
 
 __all__ = ["as_error", "final", "let_go", "outcome_of", "told_already"]
@@ -70,11 +71,7 @@ def final(spec: Spec, attempts: Sequence[Attempt], last: FetchError) -> FetchErr
     return error
 
 
-class _Unfrozen:
-    """An Outcome whose fields can be written yet.  Its own __init__, as a frozen class has it, takes four times as
-    long, and nearly every file comes by here."""
-
-    __slots__ = Outcome.__slots__
+_Unfrozen = unfrozen(Outcome)
 
 
 def outcome_of(

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from .digest import Digest, DigestLike, algorithm, digests, hasher
 from .errors import SpecError
+from .frozen import unfrozen
 from .names import checked_origin, checked_path, kept, name_of, shown
 
 __all__ = [
@@ -205,10 +206,7 @@ class Source:
         return f"Source({self.shown!r}, priority={self.priority}, weight={self.weight}{own})"
 
 
-class _Unfrozen:
-    """A Source whose fields can be written yet."""
-
-    __slots__ = Source.__slots__
+_Unfrozen = unfrozen(Source)
 
 
 def _at(url: str) -> Source:

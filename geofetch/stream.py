@@ -40,6 +40,7 @@ from .errors import (
     Unreachable,
 )
 from .events import Head
+from .frozen import unfrozen
 from .names import checked_url, origin, shown
 from .session import OWN_REDIRECTS, Session
 from .spec import Source
@@ -214,6 +215,9 @@ class Landing(Room, Protocol):
         """
 
 
+_Unfrozen = unfrozen(Head)
+
+
 class Whole:
     """An answer that could be the file, all of which is here: its ``head``, then its one chunk."""
 
@@ -225,7 +229,15 @@ class Whole:
         self.received = len(body)
         self.landing: Landing | None = None
         self.unseen = False
-        self.head = Head(200, response.headers, self.received, framed=True, encoding="", url=shown(response.url))
+        head: Any = _Unfrozen()
+        head.status = 200
+        head.headers = response.headers
+        head.length = self.received
+        head.framed = True
+        head.encoding = ""
+        head.url = shown(response.url)
+        head.__class__ = Head
+        self.head: Head = head
 
     def __enter__(self) -> Whole:
         return self

@@ -14,7 +14,7 @@ ROOT = Path(geofetch.__file__).parent
 
 #: Below everything but the nouns: where a hub keeps what is its own, and what ends a greenlet.
 CELLAR = {"hubs", "kills", "within"}
-NOUNS = {"names", "digest", "errors", "spec", "events"}
+NOUNS = {"names", "digest", "errors", "frozen", "spec", "events"}
 RULES = {"plan", "hooks"}
 TYPES_OF_RULES = {"hooks", "plan"}
 WALK = {"ending", "pipeline", "jobs", "runs"}
@@ -22,9 +22,10 @@ WALK = {"ending", "pipeline", "jobs", "runs"}
 #: What a room may import of geofetch, and nothing else.
 MAP: dict[str, set[str]] = {
     "names": {"errors"},
-    "digest": {"errors"},
+    "digest": {"errors", "frozen"},
     "errors": set(),
-    "spec": {"names", "digest", "errors"},
+    "frozen": set(),
+    "spec": {"names", "digest", "errors", "frozen"},
     "events": {"errors", "spec"},
     "plan": NOUNS,
     "hooks": NOUNS,

@@ -24,6 +24,7 @@ import gevent
 from ..digest import Digest
 from ..errors import SpecError, StoreError
 from ..events import Attempt, Found, Head, Kept, Recall
+from ..frozen import unfrozen
 from ..hubs import process
 from ..names import OURS, PART_PREFIX, checked_path, store_name
 from ..spec import Spec
@@ -289,10 +290,7 @@ class FileStore:
         return self._shown
 
 
-class _Unfrozen:
-    """A Kept whose fields can be written yet.  Its own __init__, as a frozen class has it, takes four times as long."""
-
-    __slots__ = Kept.__slots__
+_Unfrozen = unfrozen(Kept)
 
 
 class OneFile(FileStore):
