@@ -17,7 +17,7 @@ import pytest
 from geofetch.errors import Cancelled, DigestMismatch, FetchError, NotFound, SizeMismatch
 from geofetch.events import Attempt, Head
 from geofetch.pipeline import LANE_FROM
-from geofetch.spec import Spec
+from geofetch.spec import Source, Spec
 from geofetch.store import FileStore, MemoryStore
 from tests.origin.content import made
 from tests.support.diary import ADOPTED, REFUSING, WHOLE, Diary, Raising, sha256
@@ -75,6 +75,7 @@ def test_all_that_a_download_gives_is_frozen_and_as_if_made_by_its_class(mirror:
             again = pickle.loads(pickle.dumps(value))
             assert (again, hash(again), repr(again)) == (value, hash(value), repr(value))
     assert repr(pickle.loads(pickle.dumps(outcome))) == repr(outcome)
+    assert (outcome.source, outcome.error) == (Source(source.url), None)
 
 
 def test_a_body_that_tells_no_length_moves_to_the_lane_when_it_has_grown(mirror: Mirror, spotless: Leftovers) -> None:
