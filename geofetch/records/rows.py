@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
-from itertools import chain, islice
+from itertools import islice
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -35,11 +35,19 @@ MOST_IN = 512
 #: most batches, and there are few enough of them for SQLite's programs to be kept.
 MOST_ROWS, STEP = 128, 16
 
-#: The columns of a unit in the order of the fields of Row, and those of a source in the order of SourceFields.
+#: The columns of a unit in the order of the fields of Row, of a digest and of a source in the order of what Row tells.
 UNIT = [each.name for each in fields(Row) if each.name not in ("digests", "sources", "repositories", "id")]
+DIGEST_KEY, DIGEST = ["unit", "algorithm"], ["value", "trusted"]
+SOURCE_KEY = ["unit", "url", "profile"]
 SOURCE = ["priority", "weight", "secret_query", "last_ok_at", "last_failed_at", "failures", "last_error"]
 
+#: Those of a new unit and of its sources that are not empty (NULL), in the order in which ``save_new`` tells them.
+NEW_UNIT = ["identity", "inode"]
+NEW_UNIT += [name for name in UNIT if name not in (*NEW_UNIT, "scrubbed_at", "scrub_result")]
+NEW_SOURCE = ["priority", "weight", "secret_query", "last_ok_at", "failures"]
+
 _columns = attrgetter(*UNIT)
+_new_columns = attrgetter(*NEW_UNIT[2:])
 _place = attrgetter("store", "store_key")
 _INODE = UNIT.index("inode")
 
@@ -145,15 +153,14 @@ def save(database: Database, book: Book) -> None:
     """Write what the book says otherwise than the tables did; nothing for what they said already."""
     changed = [(book.loaded.get(key), row) for key, row in book.rows.items() if row is not book.loaded.get(key)]
     _number(database, [row for _, row in changed if row.id is None])
-    units = [(row.id, *_values(row)) for old, row in changed if old is None or _columns(old) != _columns(row)]
-    _write_units(database, units)
+    units: list[Any] = []
+    for old, row in changed:
+        if old is None or _columns(old) != _columns(row):
+            units += (row.id, *_values(row))
+    _upsert(database, UnitRow, ["id", *UNIT], units, ["id"])
     _save_digests(database, changed)
     _save_sources(database, changed)
     _save_repositories(database, changed)
-
-
-def _write_units(database: Database, units: list[tuple[Any, ...]]) -> None:
-    _upsert(database, UnitRow, ["id", *UNIT], units, ["id"])
 
 
 def places_of(rows: Iterable[Row]) -> set[Place]:
@@ -169,18 +176,23 @@ def save_new(database: Database, rows: Sequence[Row], places: set[Place]) -> boo
     """
     if _taken(database, places):
         return False
-    units, digests, sources, repositories = [], [], [], []
+    units: list[Any] = []
+    digests: list[Any] = []
+    sources: list[Any] = []
+    repositories: list[tuple[Any, ...]] = []
+    # SQLite's driver takes text, int and bytearray as they are.  Each None, bool and bytes it asks how it wants to be
+    # adapted, which costs more than to bind it (and up to Python 3.11 an exception that nobody sees).
     for number, row in enumerate(rows, next_id(database)):
-        units.append((number, *_values(row)))
-        for algorithm, told in row.digests.items():
-            digests.append((number, algorithm, *told))
-        for place, source in row.sources.items():
-            sources.append((number, *place, *source))
+        units += (number, bytearray(row.identity), _signed(row.inode), *_new_columns(row))
+        for algorithm, (value, trusted) in row.digests.items():
+            digests += (number, algorithm, bytearray(value), int(trusted))
+        for (url, profile), (priority, weight, secret, ok_at, _, failures, _) in row.sources.items():
+            sources += (number, url, profile, priority, weight, int(secret), ok_at, failures)
         for name in row.repositories:
             repositories.append((number, name))
-    _write_units(database, units)
-    _write_digests(database, digests)
-    _write_sources(database, sources)
+    _upsert(database, UnitRow, ["id", *NEW_UNIT], units, [])
+    _upsert(database, DigestRow, DIGEST_KEY + DIGEST, digests, [])
+    _upsert(database, SourceRow, SOURCE_KEY + NEW_SOURCE, sources, [])
     _write_repositories(database, repositories)
     return True
 
@@ -216,7 +228,7 @@ def _values(row: Row) -> tuple[Any, ...]:
 
 def _save_digests(database: Database, changed: list[tuple[Row | None, Row]]) -> None:
     gone: list[int | None] = []
-    fresh: list[tuple[Any, ...]] = []
+    fresh: list[Any] = []
     for old, row in changed:
         known = {} if old is None else old.digests
         if known.keys() - row.digests.keys():
@@ -224,18 +236,14 @@ def _save_digests(database: Database, changed: list[tuple[Row | None, Row]]) -> 
             known = {}
         for algorithm, told in row.digests.items():
             if known.get(algorithm) != told:
-                fresh.append((row.id, algorithm, *told))
+                fresh += (row.id, algorithm, *told)
     _forget(database, DigestRow, gone)
-    _write_digests(database, fresh)
-
-
-def _write_digests(database: Database, digests: list[tuple[Any, ...]]) -> None:
-    _upsert(database, DigestRow, ["unit", "algorithm", "value", "trusted"], digests, ["unit", "algorithm"])
+    _upsert(database, DigestRow, DIGEST_KEY + DIGEST, fresh, DIGEST_KEY)
 
 
 def _save_sources(database: Database, changed: list[tuple[Row | None, Row]]) -> None:
     gone: list[int | None] = []
-    fresh: list[tuple[Any, ...]] = []
+    fresh: list[Any] = []
     for old, row in changed:
         known = {} if old is None else old.sources
         # Their order is that of their ids: what was known must come first, or all are written anew.
@@ -244,13 +252,9 @@ def _save_sources(database: Database, changed: list[tuple[Row | None, Row]]) -> 
             known = {}
         for place, told in row.sources.items():
             if known.get(place) != told:
-                fresh.append((row.id, *place, *told))
+                fresh += (row.id, *place, *told)
     _forget(database, SourceRow, gone)
-    _write_sources(database, fresh)
-
-
-def _write_sources(database: Database, sources: list[tuple[Any, ...]]) -> None:
-    _upsert(database, SourceRow, ["unit", "url", "profile", *SOURCE], sources, ["unit", "url", "profile"])
+    _upsert(database, SourceRow, SOURCE_KEY + SOURCE, fresh, SOURCE_KEY)
 
 
 def _save_repositories(database: Database, changed: list[tuple[Row | None, Row]]) -> None:
@@ -268,14 +272,14 @@ def _save_repositories(database: Database, changed: list[tuple[Row | None, Row]]
 
 def _write_repositories(database: Database, fresh: list[tuple[Any, ...]]) -> None:
     ids = _repository_ids(database, {name for _, name in fresh})
-    pairs = [(unit, ids[name]) for unit, name in fresh]
+    pairs = [value for unit, name in fresh for value in (unit, ids[name])]
     _upsert(database, UnitRepositoryRow, ["unit", "repository"], pairs, ["unit", "repository"])
 
 
 def _repository_ids(database: Database, names: set[str]) -> dict[str, int]:
     ids = dict(_known_repositories(database, names))
     if names - ids.keys():
-        _upsert(database, RepositoryRow, ["name"], [(name,) for name in sorted(names - ids.keys())], ["name"])
+        _upsert(database, RepositoryRow, ["name"], sorted(names - ids.keys()), ["name"])
         ids = dict(_known_repositories(database, names))
     return ids
 
@@ -291,30 +295,34 @@ def _forget(database: Database, model: type[Model], units: list[int | None]) -> 
         run(database, model.delete().where(owner.in_(part)))
 
 
-def _upsert(
-    database: Database, model: type[Model], names: list[str], values: list[tuple[Any, ...]], key: list[str]
-) -> None:
-    """Insert these rows; where one of this key is there, it says what this one says."""
-    most = min(MOST_ROWS, MOST_VALUES // len(names) // STEP * STEP)
-    at = 0
-    while at < len(values):
-        left = len(values) - at
+def _upsert(database: Database, model: type[Model], names: list[str], values: list[Any], key: list[str]) -> None:
+    """Insert these rows, ``values`` one after the other; where one of this key is there, it says what this one says.
+
+    Without a key that is an IntegrityError.
+    """
+    width = len(names)
+    most = min(MOST_ROWS, MOST_VALUES // width // STEP * STEP)
+    at, end = 0, len(values) // width
+    while at < end:
+        left = end - at
         count = left if left < STEP else min(left // STEP * STEP, most)
-        part = values[at : at + count]
-        done(database, _upsert_sql(database, model, names, count, key), list(chain.from_iterable(part)))
+        part = values if count == end else values[at * width : (at + count) * width]
+        done(database, _upsert_sql(database, model, names, count, key), part)
         at += count
 
 
 def _upsert_sql(database: Database, model: type[Model], names: list[str], count: int, key: list[str]) -> str:
-    known = (type(database), model, count)
+    known = (type(database), model, bool(key), count)
     text = _SQL.get(known)
     if text is None:
         # peewee's text is for one row: it takes 10 µs a value, and a short run has many counts to meet.
         told = _fields(model, names)
         others = [field for name, field in zip(names, told, strict=True) if name not in key]
         query = model.insert_many([(0,) * len(names)], fields=told)
-        target = _fields(model, key)
-        query = query.on_conflict(conflict_target=target, preserve=others) if others else query.on_conflict_ignore()
+        if key and others:
+            query = query.on_conflict(conflict_target=_fields(model, key), preserve=others)
+        elif key:
+            query = query.on_conflict_ignore()
         row = f"({', '.join([database.param] * len(names))})"
         head, tail = text_of(database, query).split(row)
         text = _SQL[known] = head + ", ".join([row] * count) + tail
