@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
+from functools import partial
 from itertools import islice
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -64,19 +65,29 @@ def ask(
 ) -> Iterator[Any]:
     """What ``query(values)`` finds, in parts that a statement takes; ``more`` are its other values, after these.
 
-    peewee works out a text for 10 µs a value: longer than SQLite needs to find the row.  So the text is made once for
-    each of a few lengths, and the values, the last one repeated, are put where it has its places.
+    There are texts for a few lengths alone, so that SQLite's programs are kept; the last value is repeated.
     """
     for part in chunks(values, MOST_IN):
         size = 1 << (len(part) - 1).bit_length()
-        text = _SQL.get((type(database), name, size))
-        if text is None:
-            text = text_of(database, query(part + part[-1:] * (size - len(part))))
-            _SQL[type(database), name, size] = text
+        head, tail = _around(database, name, f"({database.param})", partial(query, part[:1]))
+        text = f"{head}({', '.join([database.param] * size)}){tail}"
         yield from done(database, text, [*part, *part[-1:] * (size - len(part)), *more]).fetchall()
 
 
-_SQL: dict[tuple[Any, ...], str] = {}
+def _around(database: Database, name: Any, places: str, query: Callable[[], Any]) -> tuple[str, str]:
+    """What stands before and after the places for one row's values, or for one of an IN, in the text of a query.
+
+    Asked of peewee once for each ``name``: it takes 10 µs a value, longer than SQLite needs to find a row, and a short
+    run has many lengths to meet.
+    """
+    found = _SQL.get((type(database), name))
+    if found is None:
+        head, tail = text_of(database, query()).split(places)
+        found = _SQL[type(database), name] = head, tail
+    return found
+
+
+_SQL: dict[tuple[type[Database], Any], tuple[str, str]] = {}
 
 
 def load(database: Database, name: str, values: Iterable[Any]) -> Iterator[Row]:
@@ -300,6 +311,8 @@ def _upsert(database: Database, model: type[Model], names: list[str], values: li
 
     Without a key that is an IntegrityError.
     """
+    row = f"({', '.join([database.param] * len(names))})"
+    head, tail = _around(database, (model, bool(key)), row, partial(_upserting, model, names, key))
     width = len(names)
     most = min(MOST_ROWS, MOST_VALUES // width // STEP * STEP)
     at, end = 0, len(values) // width
@@ -307,26 +320,21 @@ def _upsert(database: Database, model: type[Model], names: list[str], values: li
         left = end - at
         count = left if left < STEP else min(left // STEP * STEP, most)
         part = values if count == end else values[at * width : (at + count) * width]
-        done(database, _upsert_sql(database, model, names, count, key), part)
+        done(database, head + ", ".join([row] * count) + tail, part)
         at += count
 
 
-def _upsert_sql(database: Database, model: type[Model], names: list[str], count: int, key: list[str]) -> str:
-    known = (type(database), model, bool(key), count)
-    text = _SQL.get(known)
-    if text is None:
-        # peewee's text is for one row: it takes 10 µs a value, and a short run has many counts to meet.
-        told = _fields(model, names)
-        others = [field for name, field in zip(names, told, strict=True) if name not in key]
-        query = model.insert_many([(0,) * len(names)], fields=told)
-        if key and others:
-            query = query.on_conflict(conflict_target=_fields(model, key), preserve=others)
-        elif key:
-            query = query.on_conflict_ignore()
-        row = f"({', '.join([database.param] * len(names))})"
-        head, tail = text_of(database, query).split(row)
-        text = _SQL[known] = head + ", ".join([row] * count) + tail
-    return text
+def _upserting(model: type[Model], names: list[str], key: list[str]) -> Any:
+    told = _fields(model, names)
+    others = [field for name, field in zip(names, told, strict=True) if name not in key]
+    query = model.insert_many([(0,) * len(names)], fields=told)
+    if not key:
+        return query
+    return (
+        query.on_conflict(conflict_target=_fields(model, key), preserve=others)
+        if others
+        else query.on_conflict_ignore()
+    )
 
 
 def unit_of(row: Row) -> Unit:
