@@ -38,6 +38,9 @@ SourceFields: TypeAlias = tuple[int, int, bool, int | None, int | None, int, str
 Place: TypeAlias = tuple[str, str]
 
 
+NONE: frozenset[str] = frozenset()
+
+
 @dataclass(slots=True)
 class Row:
     """A unit as the tables hold it; never changed, only replaced."""
@@ -183,7 +186,7 @@ class Put:
             None,
             digests,
             self._sources(),
-            frozenset((spec.repository,)) if spec.repository is not None else frozenset(),
+            frozenset((spec.repository,)) if spec.repository is not None else NONE,
         )
 
     def _sources(self) -> dict[Place, SourceFields]:

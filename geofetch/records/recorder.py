@@ -84,7 +84,7 @@ class Recorder:
         digests, metadata = dict(attempt.digests), _told(attempt)
         put = Put(attempt.spec, self._home.kept(kept), digests, attempt.verified, attempt.source, metadata, _now())
         try:
-            _settled(self._write(put))
+            _settled(self._ask("write", put))
         except RecordError as exc:
             exc.spec, exc.source = attempt.spec, attempt.source
             raise
@@ -252,9 +252,10 @@ class _Listening(Listener):
 def _settled(pending: Pending) -> None:
     """Wait for a commit to its end: the row is written whoever waits, so a kill has to wait, too."""
     killed: BaseException | None = None
-    while not pending.ready:
+    while True:
         try:
             pending.wait()
+            break
         except BaseException as exc:
             killed = killed or exc
             if isinstance(exc, INTERRUPTS):
