@@ -15,6 +15,8 @@ Out: models that are bound to no database; whoever asks says which.  Never: a co
 
 from __future__ import annotations
 
+from typing import Any
+
 from peewee import (
     BigAutoField,
     BigIntegerField,
@@ -29,6 +31,11 @@ from peewee import (
 )
 
 __all__ = ["MODELS", "DigestRow", "RepositoryRow", "SchemaRow", "SourceRow", "UnitRepositoryRow", "UnitRow"]
+
+
+def _one_of(column: str, *values: str) -> Any:
+    # Not IN: SQLite makes a table in memory of its values, for every row that it checks.
+    return Check(" OR ".join(f"{column} = '{value}'" for value in values))
 
 
 class SchemaRow(Model):
@@ -50,8 +57,8 @@ class UnitRow(Model):
     size = BigIntegerField(column_name="size_bytes", constraints=[Check("size_bytes >= 0")])
     mtime_ns = BigIntegerField(null=True)
     inode = BigIntegerField(null=True)
-    state = TextField(constraints=[Check("state IN ('present', 'missing', 'corrupt', 'quarantined')")])
-    verified = TextField(constraints=[Check("verified IN ('digest', 'size', 'framing', 'nothing')")])
+    state = TextField(constraints=[_one_of("state", "present", "missing", "corrupt", "quarantined")])
+    verified = TextField(constraints=[_one_of("verified", "digest", "size", "framing", "nothing")])
     metadata = TextField(null=True)
     stored_at = BigIntegerField(column_name="stored_at_us")
     proven_at = BigIntegerField(column_name="proven_at_us", null=True)
