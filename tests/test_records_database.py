@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from pathlib import Path
 
@@ -56,6 +57,14 @@ INSERT INTO units VALUES (
 INSERT INTO digests VALUES (3, 'sha256', X'DIGEST', 1);
 INSERT INTO sources VALUES (1, 3, 'http://a.example/a', '', 0, 1, 0, 1700000000000000, NULL, 0, NULL);
 """
+
+
+#: What a CHECK of that time says, and what says the same today (records/models.py).
+ONE_OF = re.compile(r"(\w+)IN\(((?:'\w+',?)+)\)")
+
+
+def _reworded(sql: str) -> str:
+    return ONE_OF.sub(lambda told: "OR".join(f"{told[1]}={value}" for value in told[2].split(",")), sql)
 
 
 def shape(path: Path) -> list[str]:
@@ -130,7 +139,7 @@ def test_any_other_url_is_refused_with_what_is_supported(url: str, said: str) ->
 def test_a_new_database_has_the_schema_of_its_version(old: Path, tmp_path: Path) -> None:
     with recorder(tmp_path / "new.db") as found:
         found.count()
-    assert shape(tmp_path / "new.db") == shape(old)
+    assert shape(tmp_path / "new.db") == [_reworded(sql) for sql in shape(old)]
 
 
 def test_a_database_of_version_1_is_read_and_written(old: Path) -> None:
