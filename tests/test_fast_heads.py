@@ -59,7 +59,9 @@ def test_a_head_is_read_as_the_standard_library_reads_it(lines: list[tuple[tuple
     assert ours.fields == [(name, heads.unfolded(value)) for name, value in theirs.items()]
     assert ours.message.items() == theirs.items()
     # A bare CR counts by itself, and hides from http.client what comes behind it.
-    assert ours.flawed == (heads.flawed(theirs) or (ours._message is not None and heads._ODD.search(block) is not None))
+    assert ours.is_flawed() == (
+        heads.flawed(theirs) or (ours._message is not None and heads._ODD.search(block) is not None)
+    )
 
 
 FIELDS = st.tuples(st.sampled_from(["A", "a", "Set-Cookie", "set-cookie", "X-B"]), st.sampled_from(["1", "", "x, y"]))
@@ -235,7 +237,7 @@ def test_what_http_client_reads_behind_a_head_is_a_flaw_of_it(what: str, more: b
     """A line that ends in a CR of its own ends the head for the email parser, and for nobody else."""
     block = b"Content-Type: " + IN_PARTS[what] + b"\r\r\n" + more + b"\r\n\r\n"
     assert heads.flawed(http.client.parse_headers(io.BytesIO(block)))
-    assert heads._parsed(OK + block, (11, 200, "OK")).flawed
+    assert heads._parsed(OK + block, (11, 200, "OK")).is_flawed()
 
 
 PARAMETERS = {

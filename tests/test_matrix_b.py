@@ -239,8 +239,11 @@ ROWS: dict[str, Row] = {
     ),
     # ----------------------------------------------------------------------------------------------------- another file
     "B26": Row(Scene(body=PAGE), DigestMismatch, NEXT, False, PAGE, "used", spec=WANTED),
-    "B26 of another length": Row(Scene(body=PAGE[:90]), SizeMismatch, NEXT, False, None, "dropped", spec=WANTED),
-    "B26 longer": Row(Scene(body=PAGE + b"!"), TooLarge, NEXT, False, None, "dropped", spec=WANTED),
+    # Refused by its head; a body that came whole with it would leave a connection that can be used.
+    "B26 of another length": Row(
+        Scene(body=PAGE[:90], drip=(50, 0.5)), SizeMismatch, NEXT, False, None, "dropped", spec=WANTED
+    ),
+    "B26 longer": Row(Scene(body=PAGE + b"!", drip=(50, 0.5)), TooLarge, NEXT, False, None, "dropped", spec=WANTED),
     "B26 in chunks": Row(
         sent(CHUNKED + chunks(PAGE[:90], 40)), SizeMismatch, NEXT, False, PAGE[:90], "used", spec=WANTED
     ),
