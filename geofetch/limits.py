@@ -118,7 +118,7 @@ class Slot:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        # It stays in the context: one that is left lends nothing, and is as good as none.
+        # It stays in the context: one that is left lends nothing, and is as good as none (but for a loan's lender).
         self.leave()
 
     def connection(self, slots: Slots, host: str, timeout_s: float | None) -> Ticket:
@@ -177,9 +177,10 @@ class _Connection:
 class _Loan(Slot):
     """A slot under another download's slot: what both share is not taken twice."""
 
-    __slots__ = ("_ticket", "_token")
+    __slots__ = ("_lender", "_ticket")
 
     def __init__(self, slots: Slots, host: str, lender: Slot, timeout_s: float | None) -> None:
+        self._lender = lender
         self._ticket = lender.connection(slots, host, timeout_s)
         super().__init__(slots.levels, host)
 
@@ -187,17 +188,11 @@ class _Loan(Slot):
         if not self.left:
             self.left = True
             self._ticket.leave()
+            if _held.get() is self:  # the lender may lend once more
+                _held.set(self._lender)
 
     def move(self, host: str) -> None:
         self.host = host
-
-    def __enter__(self) -> Slot:
-        self._token = _held.set(self)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        _held.reset(self._token)  # the lender may lend once more
-        self.leave()
 
 
 class _Here:

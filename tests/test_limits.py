@@ -75,6 +75,20 @@ def test_a_hook_borrows_its_own_downloads_slot() -> None:
     assert slots.used == 0
 
 
+def test_a_loan_that_was_left_is_its_lenders_place_again() -> None:
+    """A download that a hook began tells its own hooks when its bytes are through: they fetch, too."""
+    slots = Slots(1)
+    with gevent.Timeout(5), slots.take("a"):
+        own = slots.enter("a")
+        with slots.take("b") as loan:
+            loan.leave()
+            with slots.take("c"):
+                assert slots.used == 1
+        slots.take("d").leave()
+        own.leave()
+    assert slots.used == 0
+
+
 def test_a_slot_lends_itself_to_one_hook_at_a_time() -> None:
     slots = Slots(1)
     running = most = 0
