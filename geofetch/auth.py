@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import count
 from typing import Any
+from urllib.parse import urlsplit
 
 import gevent.local
 from requests import PreparedRequest, Response
@@ -23,6 +24,8 @@ BROUGHT = "geofetch_brought"
 UNANSWERED = "geofetch_unanswered"
 #: Nonces of one auth whose uses are counted on; of those that were not used for longest nobody knows any more.
 NONCES = 256
+#: Origins whose challenges one auth remembers.
+ORIGINS = 1024
 
 Hook = Callable[..., Any]
 
@@ -52,8 +55,9 @@ class Noted(AuthBase):
         return given
 
 
-def unshared(auth: Any) -> None:
-    """See to it that this greenlet answers its own challenges, and begins with the one that was answered last.
+def unshared(auth: Any, url: Any = None) -> None:
+    """See to it that this greenlet answers its own challenges, and begins with the one of this URL's origin that was
+    answered last.
 
     requests' digest auth knows challenges, and counts them, by native thread.
     """
@@ -62,7 +66,8 @@ def unshared(auth: Any) -> None:
     if isinstance(auth, HTTPDigestAuth):
         if not isinstance(auth._thread_local, _Answers):
             auth._thread_local = _Answers(_Everyones())
-        auth._thread_local.begin()
+        if url is not None:
+            auth._thread_local.begin(_origin(url))
 
 
 def let_in(hooks: dict[str, Any], response: Response) -> None:
@@ -70,17 +75,23 @@ def let_in(hooks: dict[str, Any], response: Response) -> None:
     for hook in _each(hooks):
         auth = _auth_of(hook)
         if isinstance(auth, HTTPDigestAuth) and isinstance(auth._thread_local, _Answers) and response.status_code < 400:
-            auth._thread_local.let_in()
+            auth._thread_local.let_in(_origin(response.request.url))
+
+
+def _origin(url: Any) -> str:
+    """Where a URL leads, for who tells one challenge from another."""
+    parts = urlsplit(url if isinstance(url, str) else "")
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}".lower()
 
 
 class _Everyones:
     """What the greenlets of one digest auth share."""
 
-    __slots__ = ("chal", "uses")
+    __slots__ = ("taken", "uses")
 
     def __init__(self) -> None:
-        #: The challenge whose answer was taken last; it is replaced, never changed.
-        self.chal = _NO_CHALLENGE
+        #: By origin, the challenge whose answer was taken last; it is replaced, never changed.
+        self.taken: dict[str, dict[str, str]] = {}
         #: What counts the uses of a nonce: a server that checks takes each number once (RFC 7616, 3.4).
         self.uses = lru_cache(NONCES)(_counter)
 
@@ -102,8 +113,6 @@ class _Answers(gevent.local.local):  # type: ignore[misc]
     def __init__(self, everyones: _Everyones) -> None:
         """Once in each greenlet, also in one that prepared nothing and is to answer."""
         self.everyones = everyones
-        #: What of theirs it has begun with, or given them.
-        self.known = _NO_CHALLENGE
         self.init = True  # else requests makes all of these empty
         self.last_nonce = ""
         self.chal = _NO_CHALLENGE
@@ -121,15 +130,16 @@ class _Answers(gevent.local.local):  # type: ignore[misc]
         # Set for each answer, to what it would be if nobody else had used the nonce.
         self.use = next(self.everyones.uses(self.chal.get("nonce", "")))
 
-    def begin(self) -> None:
-        if self.known is not self.everyones.chal:
-            self.chal = self.known = self.everyones.chal
-            self.last_nonce = self.chal["nonce"]
+    def begin(self, origin: str) -> None:
+        self.chal = self.everyones.taken.get(origin, _NO_CHALLENGE)
+        self.last_nonce = self.chal.get("nonce", "")
 
-    def let_in(self) -> None:
-        answered = self.last_nonce and self.last_nonce == self.chal.get("nonce")
-        if answered and self.chal is not self.known:
-            self.everyones.chal = self.known = self.chal
+    def let_in(self, origin: str) -> None:
+        if self.last_nonce and self.last_nonce == self.chal.get("nonce"):
+            taken = self.everyones.taken
+            if len(taken) >= ORIGINS:
+                taken.clear()
+            taken[origin] = self.chal
 
 
 def patient(hooks: dict[str, Any], sessions_own: dict[str, Any] | None) -> dict[str, Any]:

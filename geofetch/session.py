@@ -123,7 +123,7 @@ class Session(requests.Session):
         """requests' own; what session and environment say is not worked out anew for each request."""
         auth: Any = self.auth if request.auth is None else request.auth
         if callable(auth):
-            unshared(auth)
+            unshared(auth, request.url)
         above, found = super().prepare_request, None
         if lean.is_of(above, REQUESTS):
             self._template = lean.Template.of(self.headers, self._template)

@@ -177,6 +177,21 @@ def test_who_shares_an_auth_begins_with_the_challenge_that_was_answered_last(mir
     assert answers(stale, last) == [("one", 10), ("two", 1), ("two", 2)]
 
 
+def test_a_challenge_is_told_to_nobody_but_its_own_origin(origins: Origins) -> None:
+    """Its answer names user and realm, and uses up a number that its own server may miss."""
+    one, other = origins.http(), origins.http()
+    session = session_of(auth=HTTPDigestAuth("user", "password"))
+    here, there = (
+        one.plays([challenged("here"), Scene(body=b"in")]),
+        other.plays([challenged("there"), Scene(body=b"in")]),
+    )
+    again = [one.serves(b"in"), other.serves(b"in"), one.serves(b"in")]
+    for file in (here, there, *again):
+        assert downloaded(file.url, session)[1] == b"in"
+    assert answers(here, there) == [None, ("here", 1), None, ("there", 1)]
+    assert answers(*again) == [("here", 2), ("there", 2), ("here", 3)]
+
+
 def test_a_file_is_asked_for_twice_only_where_the_challenge_is_new(mirror: Mirror) -> None:
     scenes = [[challenged("one"), Scene(body=b"in")], *([Scene(body=b"in")] for _ in range(3))]
     files = [mirror.plays(scene, name=f"{number}") for number, scene in enumerate(scenes)]
