@@ -8,7 +8,8 @@ written yet, and gives it its class when all is said::
     made.status = 200                   # … and every other field: there are no defaults
     made.__class__ = Head
 
-In: a frozen dataclass with slots.  Out: a class of its layout.  Never: for a class that checks what it is given.
+In: a frozen dataclass with slots.  Out: a class of its layout.  Never: a check of what it is given; who fills one in
+has checked it.
 """
 
 from __future__ import annotations

@@ -112,6 +112,7 @@ def walk(spec: Spec, kit: Kit, progress: Progress | None = None) -> Outcome:
     if isinstance(waited, kills.Expired) and waited.error is late:
         waited = None  # the file is there: a little late, and nobody is to hear of it
     passing_on = progress.observers.tell_all("finished", [], outcome) or passing_on or waited
+    progress.observers = NOBODY  # who keeps a Job need not keep all that they hold
     if passing_on is not None:
         raise passing_on
     return outcome

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -585,3 +587,25 @@ def test_a_forked_childs_copies_of_downloads_end_there(mirror: Mirror, tmp_path:
         assert [(job.get(timeout=20).state, job.outcome.error) for job in jobs] == [("stored", None)] * 6
     assert "stored" not in told.read_text()
     assert sorted(path.name for path in (tmp_path / "srv").iterdir()) == [*map(str, range(6))]
+
+
+def test_who_keeps_a_job_that_has_ended_does_not_keep_what_its_stages_held(mirror: Mirror) -> None:
+    class Held:
+        """What a stage remembers of one spec."""
+
+    class Watching:
+        def bind(self, attempt: Any) -> None:
+            return None
+
+        def watch(self, spec: Spec) -> dict[str, Any]:
+            held = Held()
+            holding.append(weakref.ref(held))
+            return {"finished": lambda outcome: bool(held)}
+
+    holding: list[weakref.ref[Held]] = []
+    with pooled(1, stages=[Watching()]) as pool:
+        job = pool.spawn(mirror.serves(b"x").url)
+        assert job.get(timeout=10).ok
+    gc.collect()
+    assert job.done
+    assert [one() for one in holding] == [None]

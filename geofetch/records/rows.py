@@ -192,7 +192,8 @@ def save_new(database: Database, rows: Sequence[Row], places: set[Place]) -> boo
     sources: list[Any] = []
     repositories: list[tuple[Any, ...]] = []
     # SQLite's driver takes text, int and bytearray as they are.  Each None, bool and bytes it asks how it wants to be
-    # adapted, which costs more than to bind it (and up to Python 3.11 an exception that nobody sees).
+    # adapted, which costs more than to bind it (and up to Python 3.11 an exception that nobody sees).  A database with
+    # a type of its own for truth would want a bool.
     for number, row in enumerate(rows, next_id(database)):
         units += (number, bytearray(row.identity), _signed(row.inode), *_new_columns(row))
         for algorithm, (value, trusted) in row.digests.items():

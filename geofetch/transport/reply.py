@@ -141,16 +141,6 @@ class Reply:
             return self._chunks(most)
         return self._counted(most)
 
-    def whole(self) -> bytes | None:
-        """All of the body, if all of it is there: most small files come in one piece with their head."""
-        length, flow = self.length, self._flow
-        if length is None or not length or len(flow) < length or self.closed:
-            return None
-        piece = flow.take(length)
-        self.length = 0
-        self._end()
-        return piece
-
     def read(self, amount: int | None = None) -> bytes:
         """So many bytes, fewer at the end of the body or before an error; all of them for None."""
         first = self.read1(LARGE if amount is None else amount)
