@@ -276,6 +276,8 @@ def test_where_many_wait_none_keeps_one_to_gather_more(
     source = port.serves(BODY, stall=2 * BROAD + 5_000)
     with pooled(session=session) as pool:
         job = waiting(pool, source)
+        until(lambda: lent() == (1, 0), 10.0, "the last bytes before the stall in a buffer")
+        gevent.sleep(0.1)
         assert lent() == (1, 0)
         job.cancel()
     monkeypatch.setattr(lane, "MANY", 0)
