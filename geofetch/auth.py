@@ -80,7 +80,10 @@ def let_in(hooks: dict[str, Any], response: Response) -> None:
 
 def _origin(url: Any) -> str:
     """Where a URL leads, for who tells one challenge from another."""
-    parts = urlsplit(url if isinstance(url, str) else "")
+    try:
+        parts = urlsplit(url if isinstance(url, str) else "")
+    except ValueError:  # requests says what is wrong with it
+        return ""
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}".lower()
 
 

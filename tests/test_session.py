@@ -192,6 +192,11 @@ def test_a_challenge_is_told_to_nobody_but_its_own_origin(origins: Origins) -> N
     assert answers(*again) == [("here", 2), ("there", 2), ("here", 3)]
 
 
+def test_a_url_that_cannot_be_read_is_requests_to_refuse(mirror: Mirror) -> None:
+    with pytest.raises(requests.exceptions.InvalidURL):
+        Session().get("http://[1/", auth=HTTPDigestAuth("user", "password"))
+
+
 def test_a_file_is_asked_for_twice_only_where_the_challenge_is_new(mirror: Mirror) -> None:
     scenes = [[challenged("one"), Scene(body=b"in")], *([Scene(body=b"in")] for _ in range(3))]
     files = [mirror.plays(scene, name=f"{number}") for number, scene in enumerate(scenes)]
