@@ -17,7 +17,7 @@ from geofetch.records import rows as rows_module
 from geofetch.records.changes import Change, Mark, Put
 from geofetch.records.database import located
 from geofetch.records.ledger import Ledger
-from geofetch.records.units import canonical, file_key, file_text
+from geofetch.records.units import canonical, file_key, file_text, metadata_text
 from geofetch.spec import Source, Spec
 
 from .test_records import sha256
@@ -50,7 +50,7 @@ def put(name: str, *, store: str = ".", key: str | None = None, **told: Any) -> 
     spec = Spec(f"http://a.example/{name}", path=name, repository=told.pop("repository", None))
     content = told.pop("content", name.encode())
     kept = Kept(store, key or name, len(content), told.pop("mtime", 1), told.pop("inode", 7))
-    return Put(spec, kept, {"sha256": sha256(content)}, "digest", spec.source, told.pop("metadata", None), 1)
+    return Put(spec, kept, {"sha256": sha256(content)}, "digest", spec.source, told.pop("headers", None), 1)
 
 
 def said(ledger: Ledger) -> dict[str, list[Any]]:
@@ -134,7 +134,7 @@ def a_change(name: str, chance: float) -> Change:
         content=name.encode() if chance < 0.7 else b"another",
         inode=2**64 - 1 if chance < 0.3 else None if chance < 0.5 else 7,
         repository=None if chance < 0.4 else f"r{int(chance * 10)}",
-        metadata={"etag": "x"} if chance < 0.5 else None,
+        headers={"ETag": "x"} if chance < 0.5 else None,
     )
 
 
@@ -192,6 +192,23 @@ def test_a_key_of_text_is_the_same_json_as_any(key: dict[Any, Any]) -> None:
 @pytest.mark.parametrize("path", ["a/b", 'q"\\/\x00\x1f\x7f\u2028é\U0001f600\udcff'])
 def test_the_key_of_a_file_is_the_same_text_as_any(store: str, path: str) -> None:
     assert file_text(store, path) == canonical(file_key(store, path))
+
+
+@pytest.mark.parametrize(
+    ("headers", "told"),
+    [
+        ({}, None),
+        ({"Server": "x", "ETag": ""}, None),
+        ({"ETag": 'W/"a"', "Content-Type": "a/b"}, {"etag": 'W/"a"', "content_type": "a/b"}),
+        ({"etag": "a", "last-modified": "b"}, {"etag": "a", "last_modified": "b"}),
+        (
+            {"Last-Modified": "é\udcff", "Content-Type": "x" * 5000},
+            {"last_modified": "é\udcff", "content_type": "x" * 1000},
+        ),
+    ],
+)
+def test_what_a_head_says_of_a_file_is_the_same_text_as_any(headers: dict[str, str], told: Any) -> None:
+    assert metadata_text(headers) == (told and canonical(told))
 
 
 @pytest.mark.parametrize("key", [{"a": float("nan")}, {"a": b"bytes"}, {"a": "x", 1: "y"}])

@@ -26,6 +26,7 @@ from .units import (
     file_text,
     identity,
     loses_query,
+    metadata_text,
     named,
     place_of,
     profile_name,
@@ -147,47 +148,48 @@ def _same_content(old: Row, new: Row) -> bool | None:
 
 @dataclass(slots=True)
 class Put:
-    """A file that was published (``source`` says where from) or adopted (``source`` is None)."""
+    """A file that was published (``source`` says where from, ``headers`` what it said) or adopted (both are None)."""
 
     spec: Spec
     kept: Kept
     digests: Mapping[str, Digest]
     verified: Proof
     source: Source | None
-    metadata: dict[str, str] | None
+    headers: Mapping[str, str] | None
     at: int
-    row: Row = field(init=False)
+    identity: bytes = field(init=False)
+    #: A unit's fields from ``type`` to ``proven_at``, as Row has them, and its children as Row has them.
+    told: tuple[Any, ...] = field(init=False)
+    proofs: dict[str, tuple[bytes, bool]] = field(init=False)
+    places: dict[Place, SourceFields] = field(init=False)
+    _row: Row | None = field(init=False, default=None)
 
     def prepare(self) -> None:
-        """Work out the row; raises for what no row can hold."""
-        spec, kept = self.spec, self.kept
-        kind, text = named(spec.unit, kept.store, spec.path)
-        digests: dict[str, tuple[bytes, bool]] = {}
+        """Work out what the tables are to say; raises for what no row can hold."""
+        spec, kept, at = self.spec, self.kept, self.at
+        store, path = kept.store, spec.path
+        kind, text = named(spec.unit, store, path)
+        self.identity = identity(kind, text)
+        self._row = None
+        metadata = None if self.headers is None else metadata_text(self.headers)
+        stamp = kept.size, kept.mtime_ns, kept.inode
+        self.told = (kind, text, path, store, kept.key, *stamp, "present", self.verified, metadata, at, at)
+        self.proofs = proofs = {}
         for digest in spec.digests:
-            digests[digest.algorithm] = (digest.value, True)
-        for digest in self.digests.values():
-            digests.setdefault(digest.algorithm, (digest.value, False))
-        self.row = Row(
-            identity(kind, text),
-            kind,
-            text,
-            spec.path,
-            kept.store,
-            kept.key,
-            kept.size,
-            kept.mtime_ns,
-            kept.inode,
-            "present",
-            self.verified,
-            canonical(self.metadata) if self.metadata else None,
-            self.at,
-            self.at,
-            None,
-            None,
-            digests,
-            self._sources(),
-            frozenset((spec.repository,)) if spec.repository is not None else NONE,
-        )
+            proofs[digest.algorithm] = (digest.value, True)
+        for name, digest in self.digests.items():
+            if name not in proofs:
+                proofs[name] = (digest.value, False)
+        self.places = self._sources()
+
+    @property
+    def row(self) -> Row:
+        """The row, for those who merge it with what is known; nobody needs one for a file that is new."""
+        if self._row is None:
+            repository = self.spec.repository
+            repositories = NONE if repository is None else frozenset((repository,))
+            self._row = Row(*[self.identity, *self.told, None, None, self.proofs, self.places, repositories])
+        return self._row
 
     def _sources(self) -> dict[Place, SourceFields]:
         found: dict[Place, SourceFields] = {}

@@ -16,7 +16,7 @@ from ..errors import RecordError
 from . import reader
 from .changes import Book, Change, Import, Note, Put
 from .database import Address, of_database, open_database, reason, set_durable, snapshot, translated
-from .rows import load, load_rivals, places_of, save, save_new
+from .rows import load, load_rivals, save, save_new
 from .units import FILE
 
 __all__ = ["Ledger"]
@@ -141,13 +141,13 @@ def _written_as_new(database: Database, changes: Sequence[Change]) -> bool:
     That is what most batches are, and then there is nothing to look up and to merge.  It is not taken on trust: who is
     known is refused by the index on ``identity``, and a place that another unit is said to be in is looked up.
     """
-    rows = [change.row for change in changes if isinstance(change, Put)]
-    places = places_of(rows)
-    if len(rows) < len(changes) or len(places) < len(rows):
+    puts = [change for change in changes if isinstance(change, Put)]
+    places = {(put.kept.store, put.kept.key) for put in puts}
+    if len(puts) < len(changes) or len(places) < len(puts):
         return False
     try:
         with database.atomic():
-            return save_new(database, rows, places)
+            return save_new(database, puts, places)
     except IntegrityError:
         return False
 
@@ -167,7 +167,7 @@ def _concerned(database: Database, changes: Sequence[Change]) -> list[Any]:
         if isinstance(change, Note) and change.identity is None:
             paths.add(change.spec.path)
             continue
-        identities.add(change.row.identity if isinstance(change, Put | Import) else change.identity)
+        identities.add(change.row.identity if isinstance(change, Import) else change.identity)
     found = list(load(database, "identity", identities))
     if paths:
         found += [row for row in load(database, "path", paths) if row.type == FILE]

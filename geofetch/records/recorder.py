@@ -35,11 +35,6 @@ __all__ = ["Recorder"]
 
 #: Units, or ids, that one question to the database is about.
 PAGE = 250
-#: Headers of an answer that are remembered with the unit, and how much of each.
-TOLD = tuple(
-    (header, header.lower(), header.lower().replace("-", "_")) for header in ("ETag", "Last-Modified", "Content-Type")
-)
-TOLD_MOST = 1000
 #: Errors that are this process's or machine's own, not the source's.
 OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 
@@ -81,8 +76,9 @@ class Recorder:
 
     def _stored(self, attempt: Attempt, kept: Kept) -> None:
         # A copy: who waits here may be killed, and the attempt be used again, before the thread comes to it.
-        digests, metadata = dict(attempt.digests), _told(attempt)
-        put = Put(attempt.spec, self._home.kept(kept), digests, attempt.verified, attempt.source, metadata, _now())
+        digests, source = dict(attempt.digests), attempt.source
+        headers = None if source is None or attempt.head is None else attempt.head.headers
+        put = Put(attempt.spec, self._home.kept(kept), digests, attempt.verified, source, headers, _now())
         try:
             _settled(self._ask("write", put))
         except RecordError as exc:
@@ -267,18 +263,6 @@ def _settled(pending: Pending) -> None:
 
 def _now() -> int:
     return time.time_ns() // 1000
-
-
-def _told(attempt: Attempt) -> dict[str, str] | None:
-    """What the answer's head says of the file, for those who come later."""
-    if attempt.source is None or attempt.head is None:
-        return None
-    headers, found = attempt.head.headers, {}
-    for header, small, name in TOLD:
-        value = headers.get(header) or headers.get(small)
-        if value:
-            found[name] = str(value)[:TOLD_MOST]
-    return found or None
 
 
 def _checked_sample(sample: float | int) -> float | int:

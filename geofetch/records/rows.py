@@ -20,13 +20,13 @@ from typing import Any, TypeVar
 from peewee import Database, Model
 
 from ..spec import Digest, Source
-from .changes import Book, Place, Row
+from .changes import Book, Place, Put, Row
 from .database import MOST_VALUES, next_id
 from .models import DigestRow, RepositoryRow, SourceRow, UnitRepositoryRow, UnitRow
 from .sql import done, run, text_of
 from .units import Health, Unit
 
-__all__ = ["ask", "chunks", "load", "load_ids", "load_rivals", "places_of", "save", "save_new", "unit_of", "unsigned"]
+__all__ = ["ask", "chunks", "load", "load_ids", "load_rivals", "save", "save_new", "unit_of", "unsigned"]
 
 T = TypeVar("T")
 
@@ -43,14 +43,12 @@ SOURCE_KEY = ["unit", "url", "profile"]
 SOURCE = ["priority", "weight", "secret_query", "last_ok_at", "last_failed_at", "failures", "last_error"]
 
 #: Those of a new unit and of its sources that are not empty (NULL), in the order in which ``save_new`` tells them.
-NEW_UNIT = ["identity", "inode"]
-NEW_UNIT += [name for name in UNIT if name not in (*NEW_UNIT, "scrubbed_at", "scrub_result")]
+NEW_UNIT = ["id", *(name for name in UNIT if name not in ("scrubbed_at", "scrub_result"))]
 NEW_SOURCE = ["priority", "weight", "secret_query", "last_ok_at", "failures"]
 
 _columns = attrgetter(*UNIT)
-_new_columns = attrgetter(*NEW_UNIT[2:])
-_place = attrgetter("store", "store_key")
 _INODE = UNIT.index("inode")
+_NEW_INODE = NEW_UNIT.index("inode") - len(NEW_UNIT)
 
 
 def chunks(many: Iterable[T], most: int) -> Iterator[list[T]]:
@@ -80,14 +78,16 @@ def _around(database: Database, name: Any, places: str, query: Callable[[], Any]
     Asked of peewee once for each ``name``: it takes 10 µs a value, longer than SQLite needs to find a row, and a short
     run has many lengths to meet.
     """
-    found = _SQL.get((type(database), name))
+    found = _AROUND.get((type(database), name))
     if found is None:
         head, tail = text_of(database, query()).split(places)
-        found = _SQL[type(database), name] = head, tail
+        found = _AROUND[type(database), name] = head, tail
     return found
 
 
-_SQL: dict[tuple[type[Database], Any], tuple[str, str]] = {}
+_AROUND: dict[tuple[type[Database], Any], tuple[str, str]] = {}
+#: Texts of INSERTs by what they insert, and how many rows (MOST_ROWS, STEP: there are few such numbers).
+_SQL: dict[tuple[type[Database], type[Model], bool, int], str] = {}
 
 
 def load(database: Database, name: str, values: Iterable[Any]) -> Iterator[Row]:
@@ -174,16 +174,11 @@ def save(database: Database, book: Book) -> None:
     _save_repositories(database, changed)
 
 
-def places_of(rows: Iterable[Row]) -> set[Place]:
-    """Where they are."""
-    return set(map(_place, rows))
-
-
-def save_new(database: Database, rows: Sequence[Row], places: set[Place]) -> bool:
-    """Write rows of units that no table knows, each with one of these places of its own.
+def save_new(database: Database, puts: Sequence[Put], places: set[Place]) -> bool:
+    """Write what is told of files that no table knows, each in one of these places of its own.
 
     False where a place is taken: then nothing was written.  An IntegrityError where a unit is known: then the
-    transaction is to be given up.  The rows stay as they are, without a number: they may be written otherwise.
+    transaction is to be given up.
     """
     if _taken(database, places):
         return False
@@ -194,15 +189,17 @@ def save_new(database: Database, rows: Sequence[Row], places: set[Place]) -> boo
     # SQLite's driver takes text, int and bytearray as they are.  Each None, bool and bytes it asks how it wants to be
     # adapted, which costs more than to bind it (and up to Python 3.11 an exception that nobody sees).  A database with
     # a type of its own for truth would want a bool.
-    for number, row in enumerate(rows, next_id(database)):
-        units += (number, bytearray(row.identity), _signed(row.inode), *_new_columns(row))
-        for algorithm, (value, trusted) in row.digests.items():
+    for number, put in enumerate(puts, next_id(database)):
+        units += (number, bytearray(put.identity), *put.told)
+        if (put.kept.inode or 0) >= 2**63:
+            units[_NEW_INODE] = _signed(put.kept.inode)
+        for algorithm, (value, trusted) in put.proofs.items():
             digests += (number, algorithm, bytearray(value), int(trusted))
-        for (url, profile), (priority, weight, secret, ok_at, _, failures, _) in row.sources.items():
+        for (url, profile), (priority, weight, secret, ok_at, _, failures, _) in put.places.items():
             sources += (number, url, profile, priority, weight, int(secret), ok_at, failures)
-        for name in row.repositories:
-            repositories.append((number, name))
-    _upsert(database, UnitRow, ["id", *NEW_UNIT], units, [])
+        if put.spec.repository is not None:
+            repositories.append((number, put.spec.repository))
+    _upsert(database, UnitRow, NEW_UNIT, units, [])
     _upsert(database, DigestRow, DIGEST_KEY + DIGEST, digests, [])
     _upsert(database, SourceRow, SOURCE_KEY + NEW_SOURCE, sources, [])
     _write_repositories(database, repositories)
@@ -312,8 +309,6 @@ def _upsert(database: Database, model: type[Model], names: list[str], values: li
 
     Without a key that is an IntegrityError.
     """
-    row = f"({', '.join([database.param] * len(names))})"
-    head, tail = _around(database, (model, bool(key)), row, partial(_upserting, model, names, key))
     width = len(names)
     most = min(MOST_ROWS, MOST_VALUES // width // STEP * STEP)
     at, end = 0, len(values) // width
@@ -321,8 +316,20 @@ def _upsert(database: Database, model: type[Model], names: list[str], values: li
         left = end - at
         count = left if left < STEP else min(left // STEP * STEP, most)
         part = values if count == end else values[at * width : (at + count) * width]
-        done(database, head + ", ".join([row] * count) + tail, part)
+        done(database, _upsert_text(database, model, names, key, count), part)
         at += count
+
+
+def _upsert_text(database: Database, model: type[Model], names: list[str], key: list[str], count: int) -> str:
+    """The text that inserts so many rows.  The same object each time: whoever keeps statements by their texts need
+    neither hash nor compare its thousands of characters."""
+    known = type(database), model, bool(key), count
+    text = _SQL.get(known)
+    if text is None:
+        row = f"({', '.join([database.param] * len(names))})"
+        head, tail = _around(database, (model, bool(key)), row, partial(_upserting, model, names, key))
+        text = _SQL[known] = head + ", ".join([row] * count) + tail
+    return text
 
 
 def _upserting(model: type[Model], names: list[str], key: list[str]) -> Any:

@@ -24,6 +24,12 @@ UnitState: TypeAlias = Literal["present", "missing", "corrupt", "quarantined"]
 STATES: tuple[str, ...] = get_args(UnitState)
 PROOFS: tuple[str, ...] = get_args(Proof)
 
+#: Headers of an answer that are remembered with the unit, by the order of their names there, and how much of each.
+TOLD = tuple(
+    (header, header.lower(), f'"{header.lower().replace("-", "_")}":')
+    for header in ("Content-Type", "ETag", "Last-Modified")
+)
+TOLD_MOST = 1000
 #: The type of a unit whose spec does not say what it is; its key is then where it lies.
 FILE = "file"
 
@@ -141,11 +147,21 @@ def canonical(key: Mapping[str, Any]) -> str:
     """A key as text: one for equal keys, in ASCII, whatever the order they were told in."""
     if isinstance(key, dict):
         try:
-            # Text alone, as most keys and all that is told of an answer: a fifth of what the encoder takes for it.
+            # Text alone, as most keys: a fifth of what the encoder takes for it.
             return "{" + ",".join([f"{_quoted(name)}:{_quoted(key[name])}" for name in sorted(key)]) + "}"
         except TypeError:
             pass  # something else is in it
     return _encode(key)
+
+
+def metadata_text(headers: Mapping[str, str]) -> str | None:
+    """What an answer's head says of the file, for those who come later, as ``canonical`` writes it."""
+    found = []
+    for header, small, name in TOLD:
+        value = headers.get(header) or headers.get(small)
+        if value:
+            found.append(name + _quoted(str(value)[:TOLD_MOST]))
+    return "{" + ",".join(found) + "}" if found else None
 
 
 # json.dumps makes an encoder a call where it is told anything: 5 µs of 8.
