@@ -40,6 +40,8 @@ class Told:
         self.states: Counter[str] = Counter(stored=0, adopted=0, failed=0, cancelled=0)
         self.codes: Counter[int] = Counter()
         self.fetched = 0
+        #: Units that left their repository; None where nobody asked for that, or not all was there.
+        self.taken_off: int | None = None
 
     def tell(self, outcome: Outcome) -> None:
         """One file has ended."""
@@ -79,6 +81,7 @@ class Told:
             "files": dict(self.states),
             "exit_codes": {str(one): count for one, count in sorted(self.codes.items())},
             "fetched_bytes": self.fetched,
+            "taken_off": self.taken_off,
             "elapsed_s": round(work.elapsed_s, 3),
             "signal": work.signals.received,
             "error": error_fields(work.error, work.console.clean),

@@ -28,6 +28,7 @@ and, last, one for the whole
     files           {"stored", "adopted", "failed", "cancelled"}
     exit_codes      how many files failed for which code, {"7": 2}
     fetched_bytes, elapsed_s
+    taken_off       units that left the repository; null without --mirror, or where not all that is listed is there
     signal          null, or the number of the signal that ended it
     error           null, or what stopped the whole, as above
 

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import options
+from . import codes, options
 from .work import Work, perform
 
 if TYPE_CHECKING:
+    from ..records import Listing
     from ..spec import Spec
+    from .downloads import Told
 
 __all__ = ["sync"]
 
@@ -37,6 +39,7 @@ BREATH = 500
 @click.option("--format", "format", metavar="NAME", help="urls, checksums, jsonl, pulp …  [default: it tells]")
 @click.option("--algorithm", metavar="ALGO", help="That of checksums whose lines do not tell.")
 @options.storing()
+@click.option("--mirror", is_flag=True, help="Take off the repository what the manifest does not list any more.")
 @options.download()
 @options.identity()
 @options.progress()
@@ -51,10 +54,15 @@ def sync(**given: Any) -> int:
     A file that is there and right is not fetched again; where neither a digest nor a size is told (a list of URLs),
     nothing says that it is right, and it is fetched.  What --header, --user and --cert say goes to the hosts you
     name (the manifest's and --base); to others only if the manifest is a file of yours, or comes by stdin.
+
+    With --mirror, units of the repository that the manifest does not list leave it, once all that it lists is there;
+    their files and records stay.
     """
     told = options.told(**given)
     if not told["into"]:
         raise click.UsageError("where to? give --into DIR")
+    if told["mirror"] and not told["repository"]:
+        raise click.UsageError("--mirror takes off a repository what is not listed: which one? give --repository NAME")
     return perform("sync", told, _sync)
 
 
@@ -70,13 +78,27 @@ def _sync(work: Work) -> int:
         report = report_for(work)
         try:
             with recording(told) as recorder:
+                assert recorder is not None
+                listing = recorder.listing(told["repository"], store.name) if told["mirror"] else None
                 pool = pool_for(work, store, recorder, report, named)
-                code = download(total, specs, pool, report)
+                code = download(total, specs if listing is None else listing(specs), pool, report)
+                if listing is not None:
+                    _take_off(total, listing, code)
         finally:
             store.close()
     if specs == []:
         work.console.say(f"{told['manifest']}: it lists no files")
     return code
+
+
+def _take_off(total: Told, listing: Listing, code: int) -> None:
+    """What the manifest does not list leaves the repository, if all that it lists is there."""
+    work = total.work
+    if code != codes.OK or work.signals.received is not None:
+        work.console.say(f"not all that is listed is there: nothing is taken off {listing.repository!r}")
+        return
+    total.taken_off = listing.take_off()
+    work.console.say(f"{total.taken_off} units are not listed any more; they were taken off {listing.repository!r}")
 
 
 @contextmanager

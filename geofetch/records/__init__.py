@@ -7,13 +7,15 @@ In: what a stage sees of an attempt.  Out: Units; unit files.  Never: a secret, 
     lane         one native thread, and the greenlets that wait for it
     ledger       the database as that thread sees it
     changes      what news makes of what was known: pure
+    listing      what a repository is to hold, so that the rest is taken off it
     rows reader  tables into rows and back; questions
     models migrations database sql    the tables, their versions, where they are
     unit_files   a unit as a JSON document
 """
 
 from .lane import Pending
+from .listing import Listing
 from .recorder import Recorder
 from .units import Health, Unit
 
-__all__ = ["Health", "Pending", "Recorder", "Unit"]
+__all__ = ["Health", "Listing", "Pending", "Recorder", "Unit"]

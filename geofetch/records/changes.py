@@ -4,6 +4,7 @@
     Import   a unit file was read: takes the place of what was known
     Mark     a stored file was held against its record: present, missing, corrupt, quarantined
     Note     a source failed: its health alone
+    Leave    a repository no longer lists a unit
 
 In: rows as the database had them, news in the order it came.  Out: rows as they are to be.  Never: SQL, clocks, I/O.
 """
@@ -32,7 +33,7 @@ from .units import (
     profile_name,
 )
 
-__all__ = ["Book", "Change", "Import", "Mark", "Note", "Put", "Row", "SourceFields"]
+__all__ = ["Book", "Change", "Import", "Leave", "Mark", "Note", "Put", "Row", "SourceFields"]
 
 #: priority, weight, secret_query, last_ok_at, last_failed_at, failures, last_error
 SourceFields: TypeAlias = tuple[int, int, bool, int | None, int | None, int, str | None]
@@ -344,4 +345,22 @@ class Note:
                 book.put(row.but(sources={**row.sources, self.place: told}))
 
 
-Change: TypeAlias = Put | Import | Mark | Note
+@dataclass(slots=True)
+class Leave:
+    """A unit is no longer in a repository; says whether it was."""
+
+    identity: bytes
+    repository: str
+
+    def prepare(self) -> None:
+        """Nothing needs to be worked out."""
+
+    def apply(self, book: Book) -> bool:
+        row = book[self.identity]
+        if row is None or self.repository not in row.repositories:
+            return False
+        book.put(row.but(repositories=row.repositories - {self.repository}))
+        return True
+
+
+Change: TypeAlias = Put | Import | Mark | Note | Leave

@@ -23,7 +23,7 @@ from .rows import ask, load, load_ids, unit_of, unsigned
 from .sql import fetched
 from .units import STATES, Unit, canonical, identity
 
-__all__ = ["Wanted", "count", "find", "page", "recall", "repositories", "units"]
+__all__ = ["Wanted", "count", "find", "members", "page", "recall", "repositories", "units"]
 
 Remembered = tuple[Kept, dict[str, Digest]]
 
@@ -126,6 +126,14 @@ def _unit(row: Any) -> Unit:
 def repositories(database: Database) -> list[str]:
     """The names of all repositories, in order."""
     return sorted(name for (name,) in fetched(database, RepositoryRow.select(RepositoryRow.name)))
+
+
+def members(database: Database, repository: str, after: int, most: int) -> tuple[list[tuple[int, bytes]], int | None]:
+    """Id and identity of the next units of this repository, beyond the id ``after``; and the last id, None: no more."""
+    query = UnitRepositoryRow.select(UnitRow.id, UnitRow.identity).join(UnitRow).switch(UnitRepositoryRow)
+    query = query.join(RepositoryRow).where(RepositoryRow.name == repository, UnitRepositoryRow.unit > after)
+    found = fetched(database, query.order_by(UnitRepositoryRow.unit).limit(most))
+    return [(ident, bytes(key)) for ident, key in found], found[-1][0] if len(found) == most else None
 
 
 def find(database: Database, ident: int | str | Mapping[str, Any]) -> Unit | None:

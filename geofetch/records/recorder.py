@@ -28,7 +28,9 @@ from .database import located
 from .home import Home
 from .lane import Lane, Pending
 from .ledger import Ledger
+from .listing import Listing
 from .reader import Wanted
+from .rows import chunks
 from .units import STATES, Unit, UnitState
 
 __all__ = ["Recorder"]
@@ -136,7 +138,7 @@ class Recorder:
         if sample is not None:
             total = self._count(wanted)
             ids = _sampled(ids, total, sample if isinstance(sample, int) else -int(-sample * total // 1))
-        for part in _parts(ids):
+        for part in chunks(ids, PAGE):
             yield from map(self._home.known_unit, self._answer(partial(reader.units, ids=part)))
 
     def _ids(self, wanted: Wanted) -> Iterator[int]:
@@ -167,6 +169,19 @@ class Recorder:
     def repositories(self) -> list[str]:
         """The names of all repositories."""
         return list(self._answer(reader.repositories))
+
+    def listing(self, repository: str, store: str) -> Listing:
+        """What one sync lists for a repository, so that whatever else it holds can be taken off it.
+
+        ``store``: the name of the store that the files go to.  One without a natural key of its own (``spec.unit``) is
+        known by its place there.
+        """
+
+        def members(after: int) -> tuple[list[tuple[int, bytes]], int | None]:
+            found = self._answer(partial(reader.members, repository=repository, after=after, most=PAGE))
+            return found  # type: ignore[no-any-return]
+
+        return Listing(repository, self._home.kept_name(store), members, self._write)
 
     # --- for upkeep and import
 
@@ -282,14 +297,3 @@ def _sampled(ids: Iterator[int], total: int, wanted: int) -> Iterator[int]:
             yield ident
             wanted -= 1
         total -= 1
-
-
-def _parts(ids: Iterator[int]) -> Iterator[list[int]]:
-    part: list[int] = []
-    for ident in ids:
-        part.append(ident)
-        if len(part) == PAGE:
-            yield part
-            part = []
-    if part:
-        yield part
