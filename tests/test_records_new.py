@@ -40,7 +40,7 @@ def general(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Ledger]
     monkeypatch.setattr(
         ledger_module,
         "_written_as_new",
-        lambda database, changes: database is not opened._database and way(database, changes),
+        lambda database, *told: database is not opened._database and way(database, *told),
     )
     yield opened
     opened.close()

@@ -10,12 +10,14 @@ In: what a stage sees of an attempt.  Out: Units; unit files.  Never: a secret, 
     listing      what a repository is to hold, so that the rest is taken off it
     rows reader  tables into rows and back; questions
     models migrations database sql    the tables, their versions, where they are
+    plugin       a plugin's own rows, in the transaction of the units
     unit_files   a unit as a JSON document
 """
 
 from .lane import Pending
 from .listing import Listing
+from .plugin import Plugin, Recorded
 from .recorder import Recorder
 from .units import Health, Unit
 
-__all__ = ["Health", "Listing", "Pending", "Recorder", "Unit"]
+__all__ = ["Health", "Listing", "Pending", "Plugin", "Recorded", "Recorder", "Unit"]

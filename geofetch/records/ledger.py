@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from peewee import Database, IntegrityError
 
@@ -16,6 +16,7 @@ from ..errors import RecordError
 from . import reader
 from .changes import Book, Change, Import, Note, Put
 from .database import Address, of_database, open_database, reason, set_durable, snapshot, translated
+from .plugin import Plugin, Recorded, furnish, tell
 from .rows import load, load_rivals, save, save_new
 from .units import FILE
 
@@ -25,8 +26,9 @@ __all__ = ["Ledger"]
 class Ledger:
     """One connection to the database at an address.  ``commits`` counts the transactions that wrote something."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, plugins: Sequence[Plugin] = ()) -> None:
         self.address = address
+        self._plugins = plugins
         self.commits = 0
         self._database: Database | None = None
         self._durable = False
@@ -56,10 +58,10 @@ class Ledger:
         try:
             for change in changes:
                 change.prepare()  # before the transaction: others may write meanwhile
-            if self._news and _written_as_new(database, changes):
+            if self._news and _written_as_new(database, changes, self._plugins):
                 return [None] * len(changes)
             with database.atomic():
-                answers, self._news = _written(database, changes)
+                answers, self._news = _written(database, changes, self._plugins)
             return answers
         except Exception as exc:
             if of_database(exc):
@@ -71,7 +73,7 @@ class Ledger:
         try:
             change.prepare()
             with database.savepoint():
-                return _written(database, [change])[0][0]
+                return _written(database, [change], self._plugins)[0][0]
         except Exception as exc:
             if of_database(exc):
                 raise
@@ -114,6 +116,7 @@ class Ledger:
         if self._database is None:
             self._database = open_database(self.address, durable)
             self._durable, self._file = durable, self._stamp()
+            furnish(self._database, self._plugins)
         elif self._durable != durable:
             set_durable(self._database, durable)
             self._durable = durable
@@ -135,7 +138,7 @@ class Ledger:
             database.close()
 
 
-def _written_as_new(database: Database, changes: Sequence[Change]) -> bool:
+def _written_as_new(database: Database, changes: Sequence[Change], plugins: Sequence[Plugin]) -> bool:
     """Whether these were written as files that nobody knew, in one transaction; if not, nothing was written.
 
     That is what most batches are, and then there is nothing to look up and to merge.  It is not taken on trust: who is
@@ -147,17 +150,23 @@ def _written_as_new(database: Database, changes: Sequence[Change]) -> bool:
         return False
     try:
         with database.atomic():
-            return save_new(database, puts, places)
+            ids = save_new(database, puts, places)
+            if plugins and ids is not None:
+                tell(database, plugins, [Recorded(ident, put.spec) for ident, put in zip(ids, puts, strict=True)])
+            return ids is not None
     except IntegrityError:
         return False
 
 
-def _written(database: Database, changes: Sequence[Change]) -> tuple[list[Any], bool]:
+def _written(database: Database, changes: Sequence[Change], plugins: Sequence[Plugin]) -> tuple[list[Any], bool]:
     """The answers, and whether nothing was known of all this."""
     book = Book(_concerned(database, changes))
     book.learn(load_rivals(database, book, [change.row for change in changes if isinstance(change, Put)]))
     answers = [change.apply(book) for change in changes]
     save(database, book)
+    if plugins:
+        puts = [change for change in changes if isinstance(change, Put)]
+        tell(database, plugins, [Recorded(cast(int, book.rows[put.identity].id), put.spec) for put in puts])
     return answers, not book.loaded
 
 

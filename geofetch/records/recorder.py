@@ -29,6 +29,7 @@ from .home import Home
 from .lane import Lane, Pending
 from .ledger import Ledger
 from .listing import Listing
+from .plugin import Plugin, checked
 from .reader import Wanted
 from .rows import chunks
 from .units import STATES, Unit, UnitState
@@ -46,17 +47,20 @@ class Recorder:
 
     ``sqlite:///units.db`` is a file in the current folder, ``sqlite:////srv/units.db`` an absolute one,
     ``sqlite:///:memory:`` is gone when it is closed.  Nothing is opened before the first use.  ``durable``: a commit
-    outlives a cut of power, not only a killed process.
+    outlives a cut of power, not only a killed process.  ``plugins`` write rows of their own with each unit, in the same
+    transaction.
 
     All calls wait cooperatively; the database is touched by one native thread.  A Recorder belongs to the thread (the
     gevent hub) that first uses it: another one gets a RecordError and opens a Recorder of its own.
     """
 
-    def __init__(self, url: str = "sqlite:///units.db", *, durable: bool = False) -> None:
+    def __init__(
+        self, url: str = "sqlite:///units.db", *, durable: bool = False, plugins: Iterable[Plugin] = ()
+    ) -> None:
         self.durable = durable
         address = located(url)
         self._home = Home(address.path if address.is_file else None)
-        self._ledger = Ledger(address)
+        self._ledger = Ledger(address, checked(plugins))
         ledger = self._ledger
         self._lane = Lane(
             gathers=("write",),

@@ -174,14 +174,14 @@ def save(database: Database, book: Book) -> None:
     _save_repositories(database, changed)
 
 
-def save_new(database: Database, puts: Sequence[Put], places: set[Place]) -> bool:
-    """Write what is told of files that no table knows, each in one of these places of its own.
+def save_new(database: Database, puts: Sequence[Put], places: set[Place]) -> range | None:
+    """Write what is told of files that no table knows, each in one of these places of its own; their ids.
 
-    False where a place is taken: then nothing was written.  An IntegrityError where a unit is known: then the
+    None where a place is taken: then nothing was written.  An IntegrityError where a unit is known: then the
     transaction is to be given up.
     """
     if _taken(database, places):
-        return False
+        return None
     units: list[Any] = []
     digests: list[Any] = []
     sources: list[Any] = []
@@ -189,7 +189,9 @@ def save_new(database: Database, puts: Sequence[Put], places: set[Place]) -> boo
     # SQLite's driver takes text, int and bytearray as they are.  Each None, bool and bytes it asks how it wants to be
     # adapted, which costs more than to bind it (and up to Python 3.11 an exception that nobody sees).  A database with
     # a type of its own for truth would want a bool.
-    for number, put in enumerate(puts, next_id(database)):
+    first = next_id(database)
+    ids = range(first, first + len(puts))
+    for number, put in zip(ids, puts, strict=True):
         units += (number, bytearray(put.identity), *put.told)
         if (put.kept.inode or 0) >= 2**63:
             units[_NEW_INODE] = _signed(put.kept.inode)
@@ -203,7 +205,7 @@ def save_new(database: Database, puts: Sequence[Put], places: set[Place]) -> boo
     _upsert(database, DigestRow, DIGEST_KEY + DIGEST, digests, [])
     _upsert(database, SourceRow, SOURCE_KEY + NEW_SOURCE, sources, [])
     _write_repositories(database, repositories)
-    return True
+    return ids
 
 
 def _taken(database: Database, places: set[Place]) -> bool:

@@ -1,0 +1,77 @@
+"""A plugin's own rows, written with the units that they are about, or not at all.
+
+In: the plugins that a Recorder was given; units as they are recorded, with the specs that wanted them.  Out: the
+plugins' tables, made where they are missing; their rows, in the transaction of the units.  Never: what is in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from peewee import Database, Model, SchemaManager
+
+from ..errors import SpecError
+from ..spec import Spec
+from .models import MODELS
+
+__all__ = ["Plugin", "Recorded", "checked", "furnish", "tell"]
+
+
+class Recorded(NamedTuple):
+    """A unit that was just recorded, by its id in ``units``, and the Spec that wanted it."""
+
+    unit: int
+    spec: Spec
+
+
+@runtime_checkable
+class Plugin(Protocol):
+    """What a plugin keeps beside the units.
+
+    ``models`` are peewee Models, bound to no database; their tables are made when the database is opened.  A foreign
+    key to :class:`geofetch.records.models.UnitRow` with ``on_delete="CASCADE"`` goes with its unit.
+    """
+
+    models: Sequence[type[Model]]
+
+    def record(self, database: Database, recorded: Sequence[Recorded]) -> None:
+        """Write what belongs to these units, with queries that are given ``database``: ``query.execute(database)``.
+
+        Called on the records' native thread, within their transaction, once for many units, also for those that were
+        known before and did not change: so upsert.  What it raises undoes the transaction; each unit is then tried for
+        itself, and the download whose row cannot be written ends in a RecordError.  No greenlet may be waited for here.
+        """
+
+
+def checked(plugins: Iterable[Plugin]) -> tuple[Plugin, ...]:
+    """The plugins themselves; a SpecError for what is none, or wants a table that is ours."""
+    found = tuple(plugins)
+    ours = {_table(model) for model in MODELS}
+    for plugin in found:
+        if not isinstance(plugin, Plugin) or not callable(plugin.record):
+            raise SpecError(f"{plugin!r} is no plugin of records: it has no models and record(database, recorded)")
+        for model in plugin.models:
+            if _table(model) in ours:
+                raise SpecError(f"{model.__name__}: the table {_table(model)!r} is geofetch's own; call it otherwise")
+    return found
+
+
+def furnish(database: Database, plugins: Sequence[Plugin]) -> None:
+    """Make the tables that are missing."""
+    wanted = [model for plugin in plugins for model in plugin.models]
+    if wanted:
+        with database.atomic():
+            for model in wanted:
+                SchemaManager(model, database).create_all(safe=True)
+
+
+def tell(database: Database, plugins: Sequence[Plugin], recorded: Sequence[Recorded]) -> None:
+    """Have each plugin write its rows."""
+    if recorded:
+        for plugin in plugins:
+            plugin.record(database, recorded)
+
+
+def _table(model: type[Model]) -> str:
+    return str(model._meta.table_name)
