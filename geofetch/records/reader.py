@@ -92,8 +92,11 @@ class Wanted:
             limit = int(self.scrubbed_before * 1_000_000)
             found.append(UnitRow.scrubbed_at.is_null() | (UnitRow.scrubbed_at < limit))
         if self.repository is not None:
+            # Not IN: for each page the database would list the whole repository anew.
             of = UnitRepositoryRow.select(UnitRepositoryRow.unit).join(RepositoryRow)
-            found.append(UnitRow.id.in_(of.where(RepositoryRow.name == self.repository)))
+            found.append(
+                fn.EXISTS(of.where(UnitRepositoryRow.unit == UnitRow.id, RepositoryRow.name == self.repository))
+            )
         return found
 
 
