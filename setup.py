@@ -13,6 +13,7 @@ HERE = Path(__file__).resolve().parent
 EXTRAS = {
     "s3": ["boto3>=1.34"],
     "postgres": ["psycopg[binary]>=3.1.14"],
+    "mysql": ["PyMySQL>=1.1"],
     "socks": ["PySocks>=1.7"],
     "metrics": ["prometheus-client>=0.20"],
 }

@@ -19,6 +19,7 @@ from tests.support.hub_errors import HubErrors
 from tests.support.leftovers import Leftovers
 from tests.support.mirrors import Mirror, Origins
 from tests.support.process import OriginProcess
+from tests.support.servers import MariaDB, Place, PostgreSQL, Server, needed
 from tests.support.ticking import Control, Ticker
 
 pytest.register_assert_rewrite("tests.store_conformance", "tests.support.rows")
@@ -43,6 +44,33 @@ def origin_process() -> Iterator[OriginProcess]:
     process = OriginProcess()
     yield process
     process.end()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """PostgreSQL, one for all tests of this process."""
+    server = needed(PostgreSQL)
+    yield server
+    server.end()
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[Server]:
+    """MariaDB, where there is one."""
+    server = needed(MariaDB)
+    yield server
+    server.end()
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """An empty database, of each kind: ``database.url``, ``database.rows("SELECT …")``."""
+    if request.param == "sqlite":
+        yield Place("sqlite", f"sqlite:///{tmp_path}/units.db")
+        return
+    place = request.getfixturevalue(request.param).place()
+    yield place
+    place.drop()
 
 
 @pytest.fixture(scope="session")

@@ -69,6 +69,8 @@ ONLY = {
     "gevent.monkey": {"monkey"},
     "peewee": {"records"},
     "playhouse": {"records"},
+    "psycopg": {"records"},
+    "pymysql": {"records"},
     "rich": {"report", "cli"},
     "click": {"cli"},
     "urllib3": {"transport", "translate", "monkey", "cli"},

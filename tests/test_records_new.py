@@ -13,13 +13,15 @@ import pytest
 
 from geofetch.events import Kept
 from geofetch.records import ledger as ledger_module
-from geofetch.records import rows as rows_module
+from geofetch.records import reader
 from geofetch.records.changes import Change, Mark, Put
 from geofetch.records.database import located
+from geofetch.records.database.sqlite import SQLITE
 from geofetch.records.ledger import Ledger
 from geofetch.records.units import canonical, file_key, file_text, metadata_text
 from geofetch.spec import Source, Spec
 
+from .support.servers import Place
 from .test_records import sha256
 from .test_records_units import unit
 
@@ -27,16 +29,24 @@ TABLES = ("units", "digests", "sources", "repositories", "unit_repositories")
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
+def filed(tmp_path: Path) -> Iterator[Ledger]:
+    """A ledger of SQLite's, which can be asked for what it did."""
     opened = Ledger(located(f"sqlite:///{tmp_path}/new.db"))
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def general(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Ledger]:
+def ledger(database: Place) -> Iterator[Ledger]:
+    opened = Ledger(located(database.url))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def general(monkeypatch: pytest.MonkeyPatch, database: Place) -> Iterator[Ledger]:
     """A ledger that takes every file for one that may be known."""
-    opened, way = Ledger(located(f"sqlite:///{tmp_path}/general.db")), ledger_module._written_as_new
+    opened, way = Ledger(located(database.another().url)), ledger_module._written_as_new
     monkeypatch.setattr(
         ledger_module,
         "_written_as_new",
@@ -51,6 +61,12 @@ def put(name: str, *, store: str = ".", key: str | None = None, **told: Any) -> 
     content = told.pop("content", name.encode())
     kept = Kept(store, key or name, len(content), told.pop("mtime", 1), told.pop("inode", 7))
     return Put(spec, kept, {"sha256": sha256(content)}, "digest", spec.source, told.pop("headers", None), 1)
+
+
+def units_of(ledger: Ledger) -> list[Any]:
+    """All units; without their ids, of which a server's sequence leaves out those of what was undone."""
+    ids, _ = ledger.answer([lambda database: reader.page(database, reader.Wanted(), 0, 100_000)], False)[0]
+    return list(ledger.answer([lambda database: reader.units(database, ids)], False)[0])
 
 
 def said(ledger: Ledger) -> dict[str, list[Any]]:
@@ -72,27 +88,27 @@ def selects(ledger: Ledger, changes: Sequence[Change]) -> list[str]:
     return [line for line in heard if line.startswith("SELECT")]
 
 
-def test_new_files_are_looked_up_by_their_place_alone(ledger: Ledger) -> None:
-    ledger.write([put("first")], False)
-    assert len(selects(ledger, [put(str(n)) for n in range(100)])) == 2  # the places, the first number
-    assert len(said(ledger)["units"]) == 101
+def test_new_files_are_looked_up_by_their_place_alone(filed: Ledger) -> None:
+    filed.write([put("first")], False)
+    assert len(selects(filed, [put(str(n)) for n in range(100)])) == 2  # the places, the first number
+    assert len(said(filed)["units"]) == 101
 
 
 @pytest.mark.parametrize("most_values", [900, 4000], ids=["sqlite-before-3.32", "sqlite"])
 def test_whatever_the_size_of_a_batch_each_file_has_its_rows(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, most_values: int
+    filed: Ledger, monkeypatch: pytest.MonkeyPatch, most_values: int
 ) -> None:
-    monkeypatch.setattr(rows_module, "MOST_VALUES", most_values)
+    monkeypatch.setattr(type(SQLITE), "most_values", most_values)
     heard: list[str] = []
     wanted: set[str] = set()
     for size in (*range(1, 130), 300):
         names = [f"{size}-{number}" for number in range(size)]
         wanted.update(names)
         changes = [put(name, repository="r") for name in names]
-        assert ledger.write(changes, False) == [None] * size
-        assert ledger._database is not None
-        ledger._database.connection().set_trace_callback(heard.append)
-    told = said(ledger)
+        assert filed.write(changes, False) == [None] * size
+        assert filed._database is not None
+        filed._database.connection().set_trace_callback(heard.append)
+    told = said(filed)
     assert {row[4] for row in told["units"]} == wanted
     numbers = [row[0] for row in told["units"]]
     assert numbers == sorted(row[0] for row in told["digests"]) == sorted(row[1] for row in told["sources"])
@@ -103,12 +119,12 @@ def test_whatever_the_size_of_a_batch_each_file_has_its_rows(
     assert len({line.count("), (") for line in inserts}) < 30
 
 
-def test_where_all_is_known_nothing_is_tried_in_vain_but_once(ledger: Ledger) -> None:
-    ledger.write([put("a"), put("b")], False)
-    tried, general, after = (len(selects(ledger, [put("a"), put("b")])) for _ in range(3))
+def test_where_all_is_known_nothing_is_tried_in_vain_but_once(filed: Ledger) -> None:
+    filed.write([put("a"), put("b")], False)
+    tried, general, after = (len(selects(filed, [put("a"), put("b")])) for _ in range(3))
     assert tried - 1 == general == after
-    assert len(selects(ledger, [put("c")])) > 2  # the general way finds out that news begins
-    assert len(selects(ledger, [put("d")])) == 2
+    assert len(selects(filed, [put("c")])) > 2  # the general way finds out that news begins
+    assert len(selects(filed, [put("d")])) == 2
 
 
 def test_many_kinds_of_batches_say_the_same_either_way(ledger: Ledger, general: Ledger) -> None:
@@ -118,8 +134,10 @@ def test_many_kinds_of_batches_say_the_same_either_way(ledger: Ledger, general: 
         chances = [dice.random() for _ in names]
         for one in (ledger, general):
             assert one.write([a_change(name, chance) for name, chance in zip(names, chances, strict=True)], False)
-    assert said(ledger) == said(general)
-    assert len(said(ledger)["units"]) > 300
+    assert units_of(ledger) == units_of(general)
+    assert len(units_of(ledger)) > 300
+    if ledger.address.is_file:
+        assert said(ledger) == said(general)
 
 
 def a_change(name: str, chance: float) -> Change:
@@ -151,24 +169,25 @@ def test_what_is_known_is_merged_as_ever(ledger: Ledger, general: Ledger, known:
     for one in (ledger, general):
         assert one.write([known], False) == [None]
         assert one.write([put("new"), put("a"), put("newer", repository="main")], False) == [None] * 3
-    assert said(ledger) == said(general)
+    assert units_of(ledger) == units_of(general)
     assert ledger.commits == 2
 
 
-def test_two_of_one_batch_in_one_place_are_not_taken_for_new(ledger: Ledger) -> None:
-    ledger.write([put("a", key="x"), put("b", key="x", content=b"later")], False)
-    assert [(row[4], row[10]) for row in said(ledger)["units"]] == [("a", "missing"), ("b", "present")]
+def test_two_of_one_batch_in_one_place_are_not_taken_for_new(filed: Ledger) -> None:
+    filed.write([put("a", key="x"), put("b", key="x", content=b"later")], False)
+    assert [(row[4], row[10]) for row in said(filed)["units"]] == [("a", "missing"), ("b", "present")]
 
 
-def test_two_sources_and_two_digests_are_rows_of_their_own(ledger: Ledger, general: Ledger) -> None:
+def test_two_sources_and_two_digests_are_rows_of_their_own(ledger: Ledger, general: Ledger, database: Place) -> None:
     for one in (ledger, general):
         made = put("a")
         sources = [Source("http://a.example/a"), Source("http://b.example/a?token=secret", profile="cdn")]
         made.spec = Spec(sources=sources, path="a", digests=["md5:" + "0" * 32, sha256(b"told")])
         made.source = made.spec.sources[1]
         one.write([made, put("b")], False)
-    assert said(ledger) == said(general)
-    assert [len(said(ledger)[table]) for table in ("units", "digests", "sources")] == [2, 3, 3]
+    assert units_of(ledger) == units_of(general)
+    counted = [database.rows(f"SELECT count(*) FROM {table}")[0][0] for table in ("units", "digests", "sources")]
+    assert counted == [2, 3, 3]
 
 
 @pytest.mark.parametrize(

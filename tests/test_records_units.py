@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +16,8 @@ from geofetch.records import Health, Recorder, Unit
 from geofetch.records import recorder as recorder_module
 from geofetch.spec import Digest, Profile, Source, Spec
 
-from .test_records import STORE, only, sha256, store
+from .support.servers import Place
+from .test_records import STORE, TABLES, only, sha256, store
 
 
 def unit(name: str, **told: Any) -> Unit:
@@ -26,8 +26,8 @@ def unit(name: str, **told: Any) -> Unit:
 
 
 @pytest.fixture
-def recorder(tmp_path: Path) -> Iterator[Recorder]:
-    with Recorder(f"sqlite:///{tmp_path}/units.db") as opened:
+def recorder(database: Place) -> Iterator[Recorder]:
+    with Recorder(database.url) as opened:
         yield opened
 
 
@@ -214,10 +214,11 @@ def test_an_imported_unit_takes_the_place_of_what_was_known(recorder: Recorder) 
         assert only(recorder).id == 1
 
 
-def test_an_import_never_brings_a_secret_in(recorder: Recorder, tmp_path: Path) -> None:
+def test_an_import_never_brings_a_secret_in(recorder: Recorder, database: Place, tmp_path: Path) -> None:
     secret = Source("https://user:canary@a.example/a?token=canary", profile=Profile(name="in", auth=("a", "canary")))
     recorder.put_unit(unit("a", sources=(secret,))).get()
     assert only(recorder).sources == (Source("https://a.example/a", profile="in", secret_query=True),)
+    assert "canary" not in str([database.rows(f"SELECT * FROM {table}") for table in TABLES])
     for file in tmp_path.iterdir():
         assert b"canary" not in file.read_bytes()
 
@@ -228,21 +229,15 @@ def test_an_import_takes_no_place_from_a_file_that_is_there(recorder: Recorder) 
     assert [found.state for found in recorder.units()] == ["present", "present"]
 
 
-def test_a_damaged_row_is_an_error_that_names_its_id(full: Recorder, tmp_path: Path) -> None:
-    connection = sqlite3.connect(tmp_path / "units.db")
-    connection.execute("INSERT INTO digests VALUES (2, 'sha256', X'00', 1)")
-    connection.commit()
-    connection.close()
+def test_a_damaged_row_is_an_error_that_names_its_id(full: Recorder, database: Place) -> None:
+    database.rows("INSERT INTO digests SELECT id, 'sha256', identity, 1 = 1 FROM units WHERE id = 2")
     with pytest.raises(RecordError, match=r"unit 2 is damaged: .*sha256"):
         list(full.units())
 
 
-def test_an_algorithm_that_is_not_known_here_proves_nothing(recorder: Recorder, tmp_path: Path) -> None:
+def test_an_algorithm_that_is_not_known_here_proves_nothing(recorder: Recorder, database: Place) -> None:
     store(recorder, Spec("http://a.example/a"))
-    connection = sqlite3.connect(tmp_path / "units.db")
-    connection.execute("INSERT INTO digests VALUES (1, 'sha9000', X'00', 1)")
-    connection.commit()
-    connection.close()
+    database.rows("INSERT INTO digests SELECT unit_id, 'sha9000', value, trusted FROM digests")
     assert recorder.recall(STORE, "a") == (Kept(STORE, "a", 8, 1, 7), {"sha256": sha256(b"the file")})
 
 

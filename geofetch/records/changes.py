@@ -7,6 +7,8 @@
     Leave    a repository no longer lists a unit
 
 In: rows as the database had them, news in the order it came.  Out: rows as they are to be.  Never: SQL, clocks, I/O.
+
+The same news twice is as good as once: where the word was lost that a batch is committed, it is written again.
 """
 
 from __future__ import annotations
@@ -298,6 +300,8 @@ class Mark:
 
     def apply(self, book: Book) -> bool:
         old, was = book[self.identity], self.unit
+        if old is not None and self._told(old):
+            return True
         if old is None or (old.place, old.stamp) != ((was.store, was.store_key), (was.size, was.mtime_ns, was.inode)):
             return False  # replaced since it was looked at: what was found is not about this file
         row = old.but(state=self.state, scrubbed_at=self.at, scrub_result=self.result, digests=dict(old.digests))
@@ -314,6 +318,12 @@ class Mark:
         else:
             book.claim(row)
         return True
+
+    def _told(self, row: Row) -> bool:
+        """Whether the row says already what this very mark found."""
+        return (row.scrubbed_at, row.state, row.scrub_result) == (self.at, self.state, self.result) and (
+            self.kept is None or row.place == (self.kept.store, self.kept.key)
+        )
 
 
 @dataclass(slots=True)
@@ -340,7 +350,7 @@ class Note:
         for each in meant if self.identity is None else {self.identity}:
             row = book[each]
             known = None if row is None else row.sources.get(self.place)
-            if row is not None and known is not None:
+            if row is not None and known is not None and known[4] != self.at:
                 told = (*known[:4], self.at, known[5] + 1, self.error)
                 book.put(row.but(sources={**row.sources, self.place: told}))
 

@@ -2,25 +2,41 @@
 
 In: changes, lookups, questions, each a list.  Out: a list of answers in the same order; an exception among them is the
 answer of that one alone.  Never: greenlets, a hub.  All of it is called by one native thread.
+
+A server that restarts is waited for, and what it may not have heard is said again: PATIENCE_S at most, from the first
+failure on.  A batch that was committed although nobody heard of it is written once more; changes.py sees to it that
+this says nothing else.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from random import random
+from time import monotonic, sleep
+from typing import Any, TypeVar, cast
 
 from peewee import Database, IntegrityError
 
 from ..errors import RecordError
+from ..names import shown
 from . import reader
-from .changes import Book, Change, Import, Note, Put
-from .database import Address, of_database, open_database, reason, set_durable, snapshot, translated
+from .changes import Book, Change, Import, Leave, Mark, Note, Put
+from .database import Address, kind_of, of_database, reason, translated
+from .opening import open_database
 from .plugin import Plugin, Recorded, furnish, tell
 from .rows import load, load_rivals, save, save_new
 from .units import FILE
 
-__all__ = ["Ledger"]
+__all__ = ["PATIENCE_S", "Ledger"]
+
+T = TypeVar("T")
+
+#: Seconds for which a server that was there is waited for.
+PATIENCE_S = 30
+#: Seconds between two tries: so many at first, twice as many each time, and no more than the last.
+PAUSES_S = 0.05, 1.0
 
 
 class Ledger:
@@ -32,6 +48,7 @@ class Ledger:
         self.commits = 0
         self._database: Database | None = None
         self._durable = False
+        self._known = False  # whether there ever was a connection
         # Whether the last batch was of new files alone: so will be the next, most likely.  Of a run that finds all its
         # files there, one batch is taken for new in vain.
         self._news = True
@@ -43,16 +60,26 @@ class Ledger:
         A change that no row can hold does not harm the others: when the whole cannot be written, each is tried for
         itself.  Trouble with the database as such fails them all.
         """
+        answers = self._patiently(durable, lambda database: self._all(database, changes))
+        self.commits += 1
+        return answers
+
+    def _patiently(self, durable: bool, work: Callable[[Database], T]) -> T:
+        """What this comes to; once more, over a new connection, where the database was away for a moment."""
+        until, pause = None, PAUSES_S[0]
         with translated(self.address):
-            database = self._open(durable)
-            try:
-                answers = self._all(database, changes)
-            except Exception as exc:
-                if of_database(exc):
+            while True:
+                try:
+                    return work(self._open(durable))
+                except Exception as exc:
+                    if not of_database(exc):
+                        raise
                     self._let_go()
-                raise
-            self.commits += 1
-            return answers
+                    until = until or monotonic() + PATIENCE_S
+                    if not self.address.kind.passing(exc, self._known) or monotonic() >= until:
+                        raise
+                sleep(pause * (0.5 + random()))  # others wait for the same server
+                pause = min(2 * pause, PAUSES_S[1])
 
     def _all(self, database: Database, changes: Sequence[Change]) -> list[Any]:
         try:
@@ -60,13 +87,13 @@ class Ledger:
                 change.prepare()  # before the transaction: others may write meanwhile
             if self._news and _written_as_new(database, changes, self._plugins):
                 return [None] * len(changes)
-            with database.atomic():
+            with kind_of(database).writing(database):
                 answers, self._news = _written(database, changes, self._plugins)
             return answers
         except Exception as exc:
             if of_database(exc):
                 raise
-        with database.atomic():
+        with kind_of(database).writing(database):
             return [self._alone(database, change) for change in changes]
 
     def _alone(self, database: Database, change: Change) -> Any:
@@ -77,28 +104,46 @@ class Ledger:
         except Exception as exc:
             if of_database(exc):
                 raise
-            error = RecordError(f"{self.address}: {reason(exc)}")
+            why = self._unfit(change) or self.address.masked(reason(exc))
+            error = RecordError(f"{self.address}: {why}")
             error.__cause__ = exc
             return error
 
+    def _unfit(self, change: Change) -> str | None:
+        """Which text of this change no column holds, and what can be done about it."""
+        for name, text, cure in _texts(change):
+            why = self.address.kind.unfit(text)
+            if why is not None:
+                said = shown(text) if name == "URL" else text
+                return f"the {name} {said!r} cannot be recorded, {why}; {cure}"
+        return None
+
     def recall(self, asked: Sequence[tuple[str, str]], durable: bool) -> list[Any]:
         """For each (store, key) the file that is there and its digests, or None."""
-        with translated(self.address):
-            database = self._open(durable)
-            found = reader.recall(database, set(asked))
-            return [found.get(place) for place in asked]
+        found = self._patiently(durable, lambda database: self._recalled(database, set(asked)))
+        return [found.get(place) for place in asked]
+
+    def _recalled(self, database: Database, asked: set[tuple[str, str]]) -> Any:
+        try:
+            return reader.recall(database, asked)
+        except Exception as exc:
+            unfit = {place for place in asked if any(map(self.address.kind.unfit, place))}
+            if of_database(exc) or not unfit:
+                raise
+        return reader.recall(database, asked - unfit)  # what no row holds is not known
 
     def answer(self, questions: Sequence[Callable[[Database], Any]], durable: bool) -> list[Any]:
         """What each of these finds out from the database."""
-        with translated(self.address):
-            database = self._open(durable)
-            return [self._answered(database, question) for question in questions]
+        return self._patiently(durable, lambda database: [self._answered(database, each) for each in questions])
 
     def _answered(self, database: Database, question: Callable[[Database], Any]) -> Any:
         try:
-            with translated(self.address), snapshot(database):
+            with translated(self.address), kind_of(database).snapshot(database):
                 return question(database)
         except RecordError as exc:
+            cause = exc.__cause__
+            if cause is not None and of_database(cause) and self.address.kind.passing(cause, True):
+                raise cause from None
             return exc
 
     def close(self) -> None:
@@ -106,7 +151,11 @@ class Ledger:
         database, self._database = self._database, None
         if database is not None:
             with translated(self.address):
-                database.close()
+                try:
+                    database.close()
+                except Exception:
+                    if self.address.is_file:  # a server may be gone before us
+                        raise
 
     def _open(self, durable: bool) -> Database:
         if self._database is not None and self.address.is_file and self._stamp() != self._file:
@@ -115,10 +164,10 @@ class Ledger:
             raise RecordError(f"{self.address} was removed or replaced while it was in use")
         if self._database is None:
             self._database = open_database(self.address, durable)
-            self._durable, self._file = durable, self._stamp()
+            self._durable, self._file, self._known = durable, self._stamp(), True
             furnish(self._database, self._plugins)
         elif self._durable != durable:
-            set_durable(self._database, durable)
+            self.address.kind.set_durable(self._database, durable)
             self._durable = durable
         return self._database
 
@@ -133,9 +182,31 @@ class Ledger:
 
     def _let_go(self) -> None:
         """Forget a connection that is in trouble; the next use opens a new one.  One in memory is all there is."""
-        if self.address.is_file and self._database is not None:
+        if self.address.is_kept and self._database is not None:
             database, self._database = self._database, None
-            database.close()
+            with suppress(Exception):  # it is in trouble as it is
+                database.close()
+
+
+def _texts(change: Change) -> Iterator[tuple[str, str, str]]:
+    """The texts of a change that come from outside: what each is, itself, and what can be done about it."""
+    if isinstance(change, Put | Import):
+        row = change.row
+        yield "path", row.path, "give the file another path"
+        yield "store's name", row.store, "give the store another one"
+        yield "key in its store", row.store_key, "give the file another path"
+        for url, profile in row.sources:
+            yield "URL", url, "percent-encode it"
+            yield "profile's name", profile, "give it another one"
+        for repository in row.repositories:
+            yield "repository's name", repository, "give it another one"
+        yield "type", row.type, "give the unit another one"
+    elif isinstance(change, Mark):
+        yield "result", change.result or "", "tell it in other words"
+    elif isinstance(change, Leave):
+        yield "repository's name", change.repository, "give it another one"
+    else:
+        yield "path", change.spec.path, "give the file another path"
 
 
 def _written_as_new(database: Database, changes: Sequence[Change], plugins: Sequence[Plugin]) -> bool:
@@ -149,7 +220,7 @@ def _written_as_new(database: Database, changes: Sequence[Change], plugins: Sequ
     if len(puts) < len(changes) or len(places) < len(puts):
         return False
     try:
-        with database.atomic():
+        with kind_of(database).writing(database):
             ids = save_new(database, puts, places)
             if plugins and ids is not None:
                 tell(database, plugins, [Recorded(ident, put.spec) for ident, put in zip(ids, puts, strict=True)])

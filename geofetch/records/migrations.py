@@ -16,14 +16,41 @@ from typing import TypeAlias
 from peewee import Database, SchemaManager, fn
 
 from ..errors import RecordError
+from .database import kind_of
 from .models import MODELS, SchemaRow
-from .sql import fetched, run
+from .sql import done, fetched, run
+from .units import place_hash
 
 __all__ = ["MIGRATIONS", "bring_up", "version_of"]
 
 Migration: TypeAlias = Callable[[Database], None]
 
-MIGRATIONS: tuple[Migration, ...] = ()
+
+def _sources_have_a_place(database: Database) -> None:
+    """1 to 2: a source is known by a hash of its URL and profile.  Version 1 was SQLite's alone.
+
+    The index of all URLs was larger than their table's own columns, and no other database has one for long ones.
+    """
+    connection = database.connection()  # type: ignore[no-untyped-call]
+    connection.create_function("geofetch_place", 2, place_hash, deterministic=True)
+    for step in _SOURCES_2:
+        done(database, step)
+
+
+#: A table that is made anew is as one that was never another; SQLite's own way to add a column leaves traces.
+_SOURCES_2 = (
+    """CREATE TABLE "sources_2" ("id" INTEGER NOT NULL PRIMARY KEY, "unit_id" INTEGER NOT NULL, "url" TEXT NOT NULL,
+    "profile" TEXT NOT NULL, "priority" INTEGER NOT NULL, "weight" INTEGER NOT NULL, "secret_query" INTEGER NOT NULL,
+    "last_ok_at_us" INTEGER, "last_failed_at_us" INTEGER, "failures" INTEGER NOT NULL, "last_error" TEXT,
+    "place" BLOB NOT NULL, FOREIGN KEY ("unit_id") REFERENCES "units" ("id") ON DELETE CASCADE)""",
+    """INSERT INTO sources_2 SELECT id, unit_id, url, profile, priority, weight, secret_query, last_ok_at_us,
+    last_failed_at_us, failures, last_error, geofetch_place(url, profile) FROM sources ORDER BY id""",
+    "DROP TABLE sources",
+    'ALTER TABLE "sources_2" RENAME TO "sources"',
+    'CREATE UNIQUE INDEX "sourcerow_unit_id_place" ON "sources" ("unit_id", "place")',
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_sources_have_a_place,)
 
 
 def version_of(database: Database, name: str, newest: int | None = None) -> int | None:
@@ -33,8 +60,12 @@ def version_of(database: Database, name: str, newest: int | None = None) -> int 
     if not tables:
         return None
     if SchemaRow._meta.table_name not in tables:
-        raise RecordError(f"{name} is a database of something else: it holds {', '.join(sorted(tables)[:5])}")
+        raise RecordError(
+            f"{name} is a database of something else: it holds {', '.join(sorted(tables)[:5])}; name one of its own"
+        )
     found = fetched(database, SchemaRow.select(fn.MAX(SchemaRow.version)))[0][0]
+    if found is None and not kind_of(database).undoes_schema:
+        return None  # whoever made it was ended half way; nothing can have been recorded
     if found is None:
         raise RecordError(f"{name} is damaged: its schema has no version")
     if found > newest:
@@ -45,10 +76,10 @@ def version_of(database: Database, name: str, newest: int | None = None) -> int 
 def bring_up(database: Database, name: str, steps: Sequence[Migration] | None = None) -> int:
     """Make it the newest schema; its version.  Two processes may do so at the same moment."""
     steps = MIGRATIONS if steps is None else steps
-    newest = 1 + len(steps)
+    newest, kind = 1 + len(steps), kind_of(database)
     found = version_of(database, name, newest)
     while found != newest:
-        with database.atomic():  # the writer's lock is ours from here: what it says now stays so
+        with kind.altering(database):  # the writer's lock is ours from here: what it says now stays so
             found = version_of(database, name, newest)
             if found is None:
                 _create(database)
@@ -63,5 +94,9 @@ def bring_up(database: Database, name: str, steps: Sequence[Migration] | None = 
 
 
 def _create(database: Database) -> None:
+    kind = kind_of(database)
+    if not kind.undoes_schema:
+        for model in reversed(MODELS):
+            SchemaManager(model, database).drop_table(safe=True)
     for model in MODELS:
-        SchemaManager(model, database).create_all(safe=False)
+        kind.create(database, model)

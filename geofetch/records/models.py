@@ -1,5 +1,9 @@
 """The tables, in peewee's words and in no database's dialect.
 
+Of what may be long (a path, a URL) only SQLite has an index as of any other value: PostgreSQL's ends at 2,700 bytes,
+MySQL's at 3,072.  A unit is known by a hash, and so is a source's place; for paths and keys a database of another kind
+has an index of its own (database/).
+
     units              one row a unit; ``identity`` is its natural key (type and canonical JSON key), hashed
     digests            algorithm, value in bytes, and whether a spec told it (trusted) or it was only observed
     sources            every place a unit can come from, in the order told, and how it has done
@@ -30,7 +34,34 @@ from peewee import (
     TextField,
 )
 
-__all__ = ["MODELS", "DigestRow", "RepositoryRow", "SchemaRow", "SourceRow", "UnitRepositoryRow", "UnitRow"]
+__all__ = [
+    "MODELS",
+    "DigestRow",
+    "LongTextField",
+    "RepositoryRow",
+    "SchemaRow",
+    "SourceRow",
+    "UnitRepositoryRow",
+    "UnitRow",
+]
+
+
+class HashField(BlobField):
+    """Sixteen bytes."""
+
+    field_type = "HASH"
+
+
+class NameField(TextField):
+    """Text that any index takes, and that a row has to be found by: not beyond some hundred letters."""
+
+    field_type = "NAME"
+
+
+class LongTextField(TextField):
+    """Text that may be longer than an index takes, with an index all the same."""
+
+    field_type = "LONGTEXT"
 
 
 def _one_of(column: str, *values: str) -> Any:
@@ -48,12 +79,12 @@ class SchemaRow(Model):
 
 class UnitRow(Model):
     id = BigAutoField()
-    identity = BlobField(unique=True)
+    identity = HashField(unique=True)
     type = TextField()
     key = TextField()
-    path = TextField(index=True)
+    path = LongTextField(index=True)
     store = TextField()
-    store_key = TextField(index=True)
+    store_key = LongTextField(index=True)
     size = BigIntegerField(column_name="size_bytes", constraints=[Check("size_bytes >= 0")])
     mtime_ns = BigIntegerField(null=True)
     inode = BigIntegerField(null=True)
@@ -72,7 +103,7 @@ class UnitRow(Model):
 class DigestRow(Model):
     # The primary key begins with the unit: an index on the unit alone would be written for nothing.
     unit = ForeignKeyField(UnitRow, on_delete="CASCADE", index=False)
-    algorithm = TextField()
+    algorithm = NameField()
     value = BlobField()
     trusted = BooleanField()
 
@@ -85,7 +116,7 @@ class SourceRow(Model):
     id = BigAutoField()
     unit = ForeignKeyField(UnitRow, on_delete="CASCADE", index=False)
     url = TextField()
-    profile = TextField()  # "" for none: in a unique index NULL equals nothing, not even NULL
+    profile = TextField()  # "" for none
     priority = BigIntegerField()
     weight = BigIntegerField()
     secret_query = BooleanField()
@@ -93,15 +124,16 @@ class SourceRow(Model):
     last_failed_at = BigIntegerField(column_name="last_failed_at_us", null=True)
     failures = IntegerField()
     last_error = TextField(null=True)
+    place = HashField()  # of url and profile
 
     class Meta:
         table_name = "sources"
-        indexes = ((("unit", "url", "profile"), True),)
+        indexes = ((("unit", "place"), True),)
 
 
 class RepositoryRow(Model):
     id = BigAutoField()
-    name = TextField(unique=True)
+    name = NameField(unique=True)
 
     class Meta:
         table_name = "repositories"

@@ -21,10 +21,10 @@ from peewee import Database, Model
 
 from ..spec import Digest, Source
 from .changes import Book, Place, Put, Row
-from .database import MOST_VALUES, next_id
+from .database import kind_of
 from .models import DigestRow, RepositoryRow, SourceRow, UnitRepositoryRow, UnitRow
 from .sql import done, run, text_of
-from .units import Health, Unit
+from .units import Health, Unit, place_hash
 
 __all__ = ["ask", "chunks", "load", "load_ids", "load_rivals", "save", "save_new", "unit_of", "unsigned"]
 
@@ -39,7 +39,7 @@ MOST_ROWS, STEP = 128, 16
 #: The columns of a unit in the order of the fields of Row, of a digest and of a source in the order of what Row tells.
 UNIT = [each.name for each in fields(Row) if each.name not in ("digests", "sources", "repositories", "id")]
 DIGEST_KEY, DIGEST = ["unit", "algorithm"], ["value", "trusted"]
-SOURCE_KEY = ["unit", "url", "profile"]
+SOURCE_KEY, SOURCE_PLACE = ["unit", "place"], ["url", "profile"]
 SOURCE = ["priority", "weight", "secret_query", "last_ok_at", "last_failed_at", "failures", "last_error"]
 
 #: Those of a new unit and of its sources that are not empty (NULL), in the order in which ``save_new`` tells them.
@@ -174,7 +174,7 @@ def save(database: Database, book: Book) -> None:
     _save_repositories(database, changed)
 
 
-def save_new(database: Database, puts: Sequence[Put], places: set[Place]) -> range | None:
+def save_new(database: Database, puts: Sequence[Put], places: set[Place]) -> Sequence[int] | None:
     """Write what is told of files that no table knows, each in one of these places of its own; their ids.
 
     None where a place is taken: then nothing was written.  An IntegrityError where a unit is known: then the
@@ -186,24 +186,25 @@ def save_new(database: Database, puts: Sequence[Put], places: set[Place]) -> ran
     digests: list[Any] = []
     sources: list[Any] = []
     repositories: list[tuple[Any, ...]] = []
+    kind = kind_of(database)
+    truth = kind.truth
     # SQLite's driver takes text, int and bytearray as they are.  Each None, bool and bytes it asks how it wants to be
-    # adapted, which costs more than to bind it (and up to Python 3.11 an exception that nobody sees).  A database with
-    # a type of its own for truth would want a bool.
-    first = next_id(database)
-    ids = range(first, first + len(puts))
+    # adapted, which costs more than to bind it (and up to Python 3.11 an exception that nobody sees).
+    ids = kind.new_ids(database, len(puts))
     for number, put in zip(ids, puts, strict=True):
         units += (number, bytearray(put.identity), *put.told)
         if (put.kept.inode or 0) >= 2**63:
             units[_NEW_INODE] = _signed(put.kept.inode)
         for algorithm, (value, trusted) in put.proofs.items():
-            digests += (number, algorithm, bytearray(value), int(trusted))
+            digests += (number, algorithm, bytearray(value), truth(trusted))
         for (url, profile), (priority, weight, secret, ok_at, _, failures, _) in put.places.items():
-            sources += (number, url, profile, priority, weight, int(secret), ok_at, failures)
+            place = bytearray(place_hash(url, profile))
+            sources += (number, place, url, profile, priority, weight, truth(secret), ok_at, failures)
         if put.spec.repository is not None:
             repositories.append((number, put.spec.repository))
     _upsert(database, UnitRow, NEW_UNIT, units, [])
     _upsert(database, DigestRow, DIGEST_KEY + DIGEST, digests, [])
-    _upsert(database, SourceRow, SOURCE_KEY + NEW_SOURCE, sources, [])
+    _upsert(database, SourceRow, SOURCE_KEY + SOURCE_PLACE + NEW_SOURCE, sources, [])
     _write_repositories(database, repositories)
     return ids
 
@@ -226,7 +227,7 @@ def _present(database: Database, name: str, keys: Iterable[str], columns: list[s
 
 def _number(database: Database, rows: list[Row]) -> None:
     if rows:
-        for number, row in enumerate(rows, next_id(database)):
+        for number, row in zip(kind_of(database).new_ids(database, len(rows)), rows, strict=True):
             row.id = number
 
 
@@ -263,9 +264,9 @@ def _save_sources(database: Database, changed: list[tuple[Row | None, Row]]) -> 
             known = {}
         for place, told in row.sources.items():
             if known.get(place) != told:
-                fresh += (row.id, *place, *told)
+                fresh += (row.id, place_hash(*place), *place, *told)
     _forget(database, SourceRow, gone)
-    _upsert(database, SourceRow, SOURCE_KEY + SOURCE, fresh, SOURCE_KEY)
+    _upsert(database, SourceRow, SOURCE_KEY + SOURCE_PLACE + SOURCE, fresh, SOURCE_KEY)
 
 
 def _save_repositories(database: Database, changed: list[tuple[Row | None, Row]]) -> None:
@@ -301,7 +302,7 @@ def _known_repositories(database: Database, names: set[str]) -> Iterator[tuple[s
 
 
 def _forget(database: Database, model: type[Model], units: list[int | None]) -> None:
-    for part in chunks(units, MOST_VALUES):
+    for part in chunks(units, kind_of(database).most_values):
         owner: Any = model.unit  # type: ignore[attr-defined]
         run(database, model.delete().where(owner.in_(part)))
 
@@ -312,7 +313,7 @@ def _upsert(database: Database, model: type[Model], names: list[str], values: li
     Without a key that is an IntegrityError.
     """
     width = len(names)
-    most = min(MOST_ROWS, MOST_VALUES // width // STEP * STEP)
+    most = min(MOST_ROWS, kind_of(database).most_values // width // STEP * STEP)
     at, end = 0, len(values) // width
     while at < end:
         left = end - at
@@ -329,22 +330,16 @@ def _upsert_text(database: Database, model: type[Model], names: list[str], key: 
     text = _SQL.get(known)
     if text is None:
         row = f"({', '.join([database.param] * len(names))})"
-        head, tail = _around(database, (model, bool(key)), row, partial(_upserting, model, names, key))
+        head, tail = _around(database, (model, bool(key)), row, partial(_upserting, database, model, names, key))
         text = _SQL[known] = head + ", ".join([row] * count) + tail
     return text
 
 
-def _upserting(model: type[Model], names: list[str], key: list[str]) -> Any:
+def _upserting(database: Database, model: type[Model], names: list[str], key: list[str]) -> Any:
     told = _fields(model, names)
     others = [field for name, field in zip(names, told, strict=True) if name not in key]
     query = model.insert_many([(0,) * len(names)], fields=told)
-    if not key:
-        return query
-    return (
-        query.on_conflict(conflict_target=_fields(model, key), preserve=others)
-        if others
-        else query.on_conflict_ignore()
-    )
+    return kind_of(database).upserting(query, _fields(model, key), others) if key else query
 
 
 def unit_of(row: Row) -> Unit:
