@@ -48,6 +48,8 @@ class Server:
         self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._count = 0
+        #: Where the log of the process begins.
+        self._begun = 0
         self.prepare()
         self.start()
 
@@ -89,6 +91,7 @@ class Server:
 
     def _begin(self) -> None:
         with open(self.folder / "log", "ab") as log:
+            self._begun = log.tell()
             self._process = subprocess.Popen(
                 self.command(), cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True, **self._as,
@@ -206,8 +209,9 @@ class MariaDB(Server):
 
     def answers(self) -> bool:
         # Not asked: of a handshake that fails PyMySQL leaves a socket open.
-        begun = (self.folder / "log").read_text(errors="replace").rpartition("starting as process")[2]
-        return "ready for connections" in begun
+        with open(self.folder / "log", encoding="utf-8", errors="replace") as log:
+            log.seek(self._begun)
+            return "ready for connections" in log.read()
 
     def ask(self, query: str, database: str | None = None, **_: Any) -> Any:
         import pymysql
@@ -238,16 +242,16 @@ class Place:
         self.kind = kind
         self.url = url
         self.server = server
-        self._name = name
+        self.name = name
 
     def rows(self, query: str) -> list[Any]:
         """What another connection reads there."""
         if self.kind == "postgresql":
             assert self.server is not None
-            return [tuple(row) for row in self.server.ask(query, schema=self._name)]
+            return [tuple(row) for row in self.server.ask(query, schema=self.name)]
         if self.kind == "mariadb":
             assert self.server is not None
-            return [tuple(row) for row in self.server.ask(query, database=self._name)]
+            return [tuple(row) for row in self.server.ask(query, database=self.name)]
         with closing(sqlite3.connect(self.url.removeprefix("sqlite:///"))) as found, found:
             return found.execute(query).fetchall()
 
@@ -258,9 +262,9 @@ class Place:
     def drop(self) -> None:
         """Let a server forget it."""
         if self.kind == "mariadb" and self.server is not None:
-            self.server.ask(f"DROP DATABASE {self._name}")
+            self.server.ask(f"DROP DATABASE {self.name}")
         elif self.kind == "postgresql" and self.server is not None:
-            self.server.ask(f"DROP SCHEMA {self._name} CASCADE")
+            self.server.ask(f"DROP SCHEMA {self.name} CASCADE")
 
     def __repr__(self) -> str:
         return f"Place({self.kind})"

@@ -112,8 +112,8 @@ class Kind:
 
 def original(exc: BaseException) -> BaseException:
     """The driver's own error, of which peewee made this one."""
-    first = exc.args[0] if exc.args else None
-    return first if isinstance(first, BaseException) else exc
+    found = getattr(exc, "orig", None)
+    return found if isinstance(found, BaseException) else exc
 
 
 def reason(exc: BaseException) -> str:
