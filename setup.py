@@ -15,6 +15,8 @@ EXTRAS = {
     "postgres": ["psycopg[binary]>=3.1.14"],
     "mysql": ["PyMySQL>=1.1"],
     "socks": ["PySocks>=1.7"],
+    "profiles": ["cryptography>=42", "tomlkit>=0.13"],
+    "keyring": ["keyring>=25"],
     "metrics": ["prometheus-client>=0.20"],
 }
 

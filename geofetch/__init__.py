@@ -33,6 +33,8 @@ _ROOMS = {
     "patch_requests": "monkey",
     "Digest": "spec",
     "Profile": "spec",
+    "Profiles": "profile_files",
+    "Secret": "secret",
     "Source": "spec",
     "Spec": "spec",
     "Attempt": "events",
@@ -132,9 +134,11 @@ if TYPE_CHECKING:
     from .monkey import patch_requests as patch_requests
     from .pool import Pool as Pool
     from .pool import fetch as fetch
+    from .profile_files import Profiles as Profiles
     from .records import Recorder as Recorder
     from .report import Report as Report
     from .report import Tally as Tally
+    from .secret import Secret as Secret
     from .session import Session as Session
     from .session import delete as delete
     from .session import get as get

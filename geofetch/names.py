@@ -138,6 +138,11 @@ def has_secret_query(url: str) -> bool:
     return any(_SECRET_QUERY.search(unquote(pair.partition("=")[0])) for pair in query.split("&") if query)
 
 
+def is_secret_name(name: str) -> bool:
+    """Whether the name of a header or of a query's value says that it is a signature, a token, a key, a cookie."""
+    return bool(_SECRET_QUERY.search(name) or re.search(r"(?i)auth|cookie|key|sign", name))
+
+
 def _host(parts: SplitResult) -> str:
     return parts.netloc.rpartition("@")[2]
 

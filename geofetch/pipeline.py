@@ -24,7 +24,7 @@ from .hooks import NOBODY, Bound, Door, refused
 from .hubs import process
 from .lane import Lane
 from .session import Session
-from .spec import Profile, Source, Spec
+from .spec import Source, Spec
 from .stream import Body, Patience, Whole, host_of, opened
 from .turns import pause, turn
 
@@ -39,7 +39,7 @@ LANE_FROM = 1 << 20
 class Sessions(Protocol):
     """Which Session asks a source: the pool's own, or one for the source's profile."""
 
-    def __call__(self, profile: Profile | str | None) -> Session: ...
+    def asking(self, spec: Spec, source: Source) -> Session: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +226,7 @@ def _streamed(attempt: Attempt, kit: Kit, hooks: Bound, slot: limits.Slot) -> No
     """The bytes of one attempt, from the first of its head to its ``received``."""
     source = attempt.source
     assert source is not None
-    session = kit.sessions(attempt.spec.profile_of(source))
+    session = kit.sessions.asking(attempt.spec, source)
     with opened(session, source, kit.patience, decode=kit.decode, moved=slot.move) as body:
         turn()
         attempt.head = body.head

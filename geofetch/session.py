@@ -27,6 +27,7 @@ from .errors import RedirectRefused, SpecError
 from .names import origin
 from .spec import Gate, Profile
 from .transport import FOREIGN, Adapter, FileAdapter, OpenGate, closing_on_error, keep
+from .unlock import unlocked
 
 __all__ = ["Session", "delete", "get", "head", "options", "patch", "post", "put", "request", "use_gate"]
 
@@ -49,7 +50,8 @@ def use_gate(gate: Gate, most: int) -> None:
 class Session(requests.Session):
     """A requests.Session whose calls yield to other greenlets, and whose connections are shared.
 
-    ``profile``: who we are and whom we trust (:class:`geofetch.Profile`).  ``max_connections`` and ``per_host`` narrow
+    ``profile``: who we are and whom we trust (:class:`geofetch.Profile`); its secrets are looked for now, and a
+    SpecError says which one cannot be had.  ``max_connections`` and ``per_host`` narrow
     what ``geofetch.configure()`` allows for the process, for this session alone.
     """
 
@@ -72,6 +74,8 @@ class Session(requests.Session):
         super().__init__()
         if profile is not None and not isinstance(profile, Profile):
             raise SpecError(f"profile is a geofetch.Profile, not {type(profile).__name__}")
+        if profile is not None:
+            profile = unlocked(profile)
         self.profile = profile
         #: How downloads ask the origins that they have asked before (express.py).
         self.ways: dict[str, Any] = {}
@@ -106,6 +110,19 @@ class Session(requests.Session):
             self.auth = NoAuth()
         if profile.proxies is not None:
             self.proxies = profile.proxy_map or {}
+        if profile.query is not None:
+            self.params = profile.query_map
+
+    def check_allowed(self, url: str) -> None:
+        """SpecError where the profile is not for this URL's origin."""
+        if self.profile is not None and self.profile.origins is not None:
+            asked = origin(url)
+            if not self.profile.allows(asked):
+                named = f"the profile {self.profile.name!r}" if self.profile.name is not None else "this profile"
+                raise SpecError(
+                    f"{named} is for {', '.join(self.profile.origins) or 'no origin'} alone, and not for"
+                    f" {asked[0]}://{asked[1]}:{asked[2]}; nothing was sent"
+                )
 
     @property
     def calls_nobody(self) -> bool:
@@ -156,6 +173,8 @@ class Session(requests.Session):
         if self.profile is not None and self.profile.proxies is not None:
             # Left out, requests would put the environment's before "all", which is how a profile names them.
             kwargs.setdefault("proxies", self.proxies)
+        if not getattr(request, FOREIGN, False):
+            self.check_allowed(request.url or "")
         with closing_on_error():
             above = super().send
             adapter = self._own_way(above, request)

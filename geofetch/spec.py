@@ -1,4 +1,4 @@
-"""What is wanted: a Spec, the Sources it can come from, the Digests that prove it, the Profile that opens doors.
+"""What is wanted: a Spec, the Sources it can come from, the Digests that prove it.
 
 In: what a caller wrote, in any usual writing.  Out: frozen values, checked.  Never: I/O of any kind.
 """
@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
-from urllib.parse import urlsplit
 
 from .digest import Digest, DigestLike, algorithm, digests, hasher
 from .errors import SpecError
 from .frozen import unfrozen
 from .names import checked_origin, checked_path, kept, name_of, shown
+from .profile import Profile
 
 __all__ = [
     "Digest",
@@ -35,116 +34,6 @@ __all__ = [
 
 SourceLike: TypeAlias = "str | Source | Mapping[str, Any]"
 SpecLike: TypeAlias = "str | Spec | Mapping[str, Any]"
-
-#: How a proxy may be spoken to; those of SOCKS need the extra "socks".
-PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Profile:
-    """How to be let in, and whom to trust.  None leaves a matter to the environment; anything else is final.
-
-    ``headers`` go to the source's origin alone, never to where it redirects.  ``auth`` is requests' own: a pair or a
-    callable.  ``proxies`` is one URL for all, or requests' mapping; "" means none.  ``cert`` is a client certificate: a
-    path or PEM bytes, or a pair of certificate and key.  ``ca`` is a path (file or folder) or PEM bytes.
-    ``verify=False`` trusts anyone.  ``min_tls`` is ``"1.2"`` or ``"1.3"``.  ``fingerprint`` is the SHA-256 of the
-    server's certificate in hex.  ``name`` is what records know the profile by: they hold no secret.
-    """
-
-    name: str | None = None
-    headers: Mapping[str, str] | tuple[tuple[str, str], ...] | None = None
-    auth: Any = None
-    proxies: str | Mapping[str, str] | tuple[tuple[str, str], ...] | None = None
-    cert: str | bytes | tuple[str | bytes, str | bytes] | None = None
-    key_password: str | None = None
-    ca: str | bytes | None = None
-    verify: bool | None = None
-    min_tls: str | None = None
-    ciphers: str | None = None
-    fingerprint: str | None = None
-
-    def __post_init__(self) -> None:
-        def put(name: str, value: Any) -> None:
-            object.__setattr__(self, name, value)
-
-        put("headers", _pairs(self.headers, "headers"))
-        if self.proxies is not None and not isinstance(self.proxies, str):
-            put("proxies", _pairs(self.proxies, "proxies"))
-        for key, proxy in (self.proxy_map or {}).items():
-            if proxy and key != "no_proxy":
-                _check_proxy(proxy)
-        if isinstance(self.auth, list):
-            put("auth", tuple(self.auth))
-        if isinstance(self.cert, list):
-            put("cert", tuple(self.cert))
-        for one in (*(self.cert if isinstance(self.cert, tuple) else (self.cert,)), self.ca):
-            if not isinstance(one, str | bytes | os.PathLike | None):
-                raise SpecError(f"a certificate is a path or PEM bytes, not {type(one).__name__}")
-        if isinstance(self.ca, os.PathLike):
-            put("ca", os.fspath(self.ca))
-        if self.verify is not None and not isinstance(self.verify, bool):
-            raise SpecError("verify is True or False; give a CA as ca=")
-        if self.verify is False and self.ca is not None:
-            raise SpecError("verify=False and a CA contradict each other; leave one out")
-        if self.min_tls is not None:
-            put("min_tls", _tls_version(self.min_tls))
-        if self.fingerprint is not None:
-            put("fingerprint", _fingerprint(self.fingerprint))
-
-    @property
-    def header_map(self) -> dict[str, str]:
-        return dict(self.headers or ())
-
-    @property
-    def proxy_map(self) -> dict[str, str] | None:
-        """requests' mapping of proxies; None leaves it to the environment, {} means none."""
-        if self.proxies is None:
-            return None
-        if isinstance(self.proxies, str):
-            return {"all": self.proxies} if self.proxies else {}
-        return dict(self.proxies)
-
-    def __repr__(self) -> str:
-        told = [name for name in self.__slots__ if name != "name" and getattr(self, name) not in (None, ())]
-        return f"Profile({self.name!r}, with {', '.join(told) or 'nothing'})"
-
-
-def _check_proxy(url: str) -> None:
-    """As requests takes it, which reads ``proxy.example:3128`` as http.  What is wrong is not repeated: it may hold a
-    password."""
-    try:
-        parts = urlsplit(url if "://" in url else f"http://{url}")
-        sound = parts.scheme.lower() in PROXY_SCHEMES and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        sound = False
-    if not sound or re.search(r"[\s\0]", url):
-        raise SpecError(f"a proxy is a URL as http://proxy.example:3128; its scheme one of {', '.join(PROXY_SCHEMES)}")
-
-
-def _pairs(given: Any, what: str) -> tuple[tuple[str, str], ...] | None:
-    if given is None:
-        return None
-    items = tuple(given.items()) if isinstance(given, Mapping) else tuple(given)
-    for item in items:
-        if not (isinstance(item, tuple) and len(item) == 2 and all(isinstance(part, str) for part in item)):
-            raise SpecError(f"{what} are a mapping from text to text")
-        if what == "headers" and re.search(r"[\r\n\0]", item[0] + item[1]):
-            raise SpecError(f"header {item[0]!r}: a line break or NUL in it")
-    return items
-
-
-def _tls_version(text: str) -> str:
-    version = str(text).lower().removeprefix("tls").removeprefix("v")
-    if version not in ("1.2", "1.3"):
-        raise SpecError(f"min_tls is '1.2' or '1.3', not {text!r}")
-    return version
-
-
-def _fingerprint(text: str) -> str:
-    plain = text.lower().removeprefix("sha256:").replace(":", "")
-    if not re.fullmatch(r"[0-9a-f]{64}", plain):
-        raise SpecError("fingerprint is the SHA-256 of a certificate: 64 hex digits")
-    return plain
 
 
 @dataclass(frozen=True, slots=True, repr=False)

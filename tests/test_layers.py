@@ -14,7 +14,7 @@ ROOT = Path(geofetch.__file__).parent
 
 #: Below everything but the nouns: where a hub keeps what is its own, and what ends a greenlet.
 CELLAR = {"hubs", "kills", "within"}
-NOUNS = {"names", "digest", "errors", "frozen", "spec", "events"}
+NOUNS = {"names", "digest", "errors", "frozen", "secret", "profile", "spec", "events"}
 RULES = {"plan", "hooks"}
 TYPES_OF_RULES = {"hooks", "plan"}
 WALK = {"ending", "pipeline", "jobs", "runs"}
@@ -25,7 +25,9 @@ MAP: dict[str, set[str]] = {
     "digest": {"errors", "frozen"},
     "errors": set(),
     "frozen": set(),
-    "spec": {"names", "digest", "errors", "frozen"},
+    "secret": {"errors"},
+    "profile": {"names", "errors", "secret"},
+    "spec": {"names", "digest", "errors", "frozen", "profile"},
     "events": {"errors", "spec"},
     "plan": NOUNS,
     "hooks": NOUNS,
@@ -39,7 +41,8 @@ MAP: dict[str, set[str]] = {
     "transport": NOUNS | CELLAR,
     "lean": set(),
     "auth": set(),
-    "session": NOUNS | {"transport", "lean", "auth"},
+    "unlock": NOUNS | {"hubs"},
+    "session": NOUNS | {"transport", "lean", "auth", "unlock"},
     "translate": NOUNS,
     "express": NOUNS | {"transport", "session", "lean"},
     "decoding": {"errors"},
@@ -55,6 +58,7 @@ MAP: dict[str, set[str]] = {
     "runs": NOUNS | {"jobs"},
     "settings": NOUNS | {"stream"},
     "profiles": NOUNS | {"session"},
+    "profile_files": NOUNS | {"hubs", "unlock"},
     "pool": NOUNS
     | RULES
     | {"settings", "profiles", "pipeline", "jobs", "runs"}
@@ -76,6 +80,10 @@ ONLY = {
     "urllib3": {"transport", "translate", "monkey", "cli"},
     "http.client": {"transport", "translate"},
     "httptools": {"transport"},
+    "tomlkit": {"profile_files"},
+    "tomllib": {"profile_files"},
+    "keyring": {"unlock"},
+    "cryptography": {"unlock", "profile_files", "cli"},
     "grequests": set(),
     "niquests": set(),
 }

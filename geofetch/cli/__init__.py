@@ -11,9 +11,11 @@ In: argv, the environment, stdin.  Out: data on stdout, everything that is told 
     signals      Ctrl-C and SIGTERM
     work         one command from its first line to its exit code
     identity     headers, passwords, certificates: a Profile
+    kept         profiles that are kept in a file, as the flags name them
     downloads    Specs through a Pool, every Outcome told
     places       where files and records are: --into, --db
-    get sync units verify doctor demo    the commands, one a module (demo_steps and demo_origin belong to the last)
+    get sync units verify profiles doctor demo    the commands, one a module (profiles_add and profiles_test belong
+                 to profiles, demo_steps and demo_origin to demo)
 
 ``--help`` imports click and the standard library; each command imports what it needs when it is run.
 """

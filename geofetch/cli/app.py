@@ -16,6 +16,7 @@ from .console import Console
 from .demo import demo
 from .doctor import doctor
 from .get import get
+from .profiles import profiles
 from .sync import sync
 from .units import units
 from .verify import verify
@@ -43,7 +44,7 @@ def app() -> None:
     """
 
 
-for _command in (get, sync, verify, units, doctor, demo):
+for _command in (get, sync, verify, units, profiles, doctor, demo):
     app.add_command(_command)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import codes
 from .identity import STRANGER, profile_of, secrets_of, stranger
+from .kept import kept_by
 from .output import Closed, error_fields, file_fields, put
 from .work import Work
 
@@ -92,7 +93,8 @@ def session_for(work: Work, urls: Iterable[str] = ()) -> Any:
     """The Session of this command, and what nobody is to be shown of it."""
     from ..session import Session
 
-    profile = profile_of(work.told)
+    name = work.told.get("profile")
+    profile = profile_of(work.told, kept_by(work).named(name) if name else None)
     work.opened_by(secrets_of(profile, urls))
     if work.told.get("insecure"):
         import warnings
@@ -110,7 +112,7 @@ def settings(work: Work, urls: Iterable[str] = ()) -> dict[str, Any]:
     session = session_for(work, urls)
     return {
         "session": session,
-        "profiles": {STRANGER: stranger(session.profile)},
+        "profiles": {**kept_by(work), STRANGER: stranger(session.profile)},
         "per_host": told.get("per_host"),
         "retries": told["retries"],
         "timeout": (told.get("connect_timeout"), told.get("timeout")),

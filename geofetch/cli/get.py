@@ -27,7 +27,13 @@ __all__ = ["get"]
 @click.option("-d", "--dir", "folder", metavar="DIR", help="Write into this folder.  [default: the current one]")
 @click.option("--digest", "digests", multiple=True, metavar="ALGO:HEX", help="What the file must have; all must hold.")
 @click.option("--size", type=click.IntRange(min=0), metavar="BYTES", help="How many bytes the file must have.")
-@click.option("--source", "sources", multiple=True, metavar="URL", help="A further place that the file can come from.")
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    metavar="[PROFILE=]URL",
+    help="A further place that the file can come from; PROFILE=URL says who asks it.",
+)
 @options.places("Store in this folder, and remember it in records there.")
 @options.storing()
 @options.download()
@@ -65,6 +71,7 @@ def _checked(told: dict[str, Any]) -> dict[str, Any]:
 
 def _get(work: Work) -> int:
     from .downloads import Told, download, pool_for, report_for
+    from .kept import source_of
     from .places import recording
 
     told, total = work.told, Told(work)
@@ -73,7 +80,8 @@ def _get(work: Work) -> int:
     report = report_for(work)
     try:
         with recording(told) as recorder:
-            pool = pool_for(work, store, recorder, report, (*told["urls"], *told["sources"]))
+            urls = (*told["urls"], *(source_of(one).url for one in told["sources"]))
+            pool = pool_for(work, store, recorder, report, urls)
             return download(total, specs, pool, report)
     finally:
         store.close()
@@ -81,11 +89,12 @@ def _get(work: Work) -> int:
 
 def _specs(told: Mapping[str, Any]) -> list[Spec]:
     from ..spec import Spec
+    from .kept import source_of
 
     specs = [
         Spec(
             url,
-            sources=told["sources"],
+            sources=tuple(map(source_of, told["sources"])),
             path=told["output"] if told["into"] else None,
             size=told["size"],
             digests=told["digests"] or None,

@@ -1,6 +1,7 @@
 """Who the command is to the hosts it was told of, and whom it trusts: a Profile.
 
-In: --header, --user, --cacert, --cert, --key, --insecure, --proxy, and their secrets from files and the environment.
+In: --header, --user, --cacert, --cert, --key, --insecure, --proxy, and their secrets from files and the environment;
+the profile that --profile names, which they are put on.
 Out: a Profile, and the secrets in it, so that nobody shows them.  Never: a secret that must stand on a command line;
 one that is repeated in an error.
 
@@ -27,8 +28,31 @@ __all__ = ["STRANGER", "among_strangers", "profile_of", "secrets_of", "stranger"
 STRANGER = "stranger"
 
 
-def profile_of(told: Mapping[str, Any]) -> Profile:
-    """The Profile that the flags and the environment make; a usage error where they make none."""
+def profile_of(told: Mapping[str, Any], kept: Profile | None = None) -> Profile:
+    """The Profile that the flags and the environment make; a usage error where they make none.
+
+    ``kept`` is the one that --profile names: each flag goes before what it says, and the other headers stay.
+    """
+    said = _said(told)
+    if kept is None:
+        return said
+    given: dict[str, Any] = {name: getattr(said, name) for name in said.__slots__ if getattr(said, name) is not None}
+    if said.headers is not None:
+        given["headers"] = {**kept.header_map, **said.header_map}
+    if said.auth is not None:
+        given["token"] = None
+    if said.proxies is not None:
+        given["proxy_auth"] = None
+    if said.cert is not None:
+        given.setdefault("key_password", None)
+    if said.verify is False:
+        given["ca"] = None
+    elif said.ca is not None:
+        given["verify"] = None
+    return replace(kept, **given)
+
+
+def _said(told: Mapping[str, Any]) -> Profile:
     headers = tuple(_headers(told.get("headers") or ()))
     cert: Any = told.get("cert")
     key = told.get("key")
@@ -91,13 +115,16 @@ def _read(path: str, flag: str) -> str:
 
 def secrets_of(profile: Profile, urls: Iterable[str] = ()) -> Iterator[str]:
     """Everything in the profile and these URLs that must not be shown."""
-    for _, value in profile.header_map.items():
-        yield value
-        yield from value.split()[1:]  # "Bearer …": the token by itself
-    if profile.auth is not None:
-        yield profile.auth[1]
-    if profile.key_password is not None:
-        yield profile.key_password
+    for value in (*profile.header_map.values(), *profile.query_map.values()):
+        if isinstance(value, str):
+            yield value
+            yield from value.split()[1:]  # "Bearer …": the token by itself
+    password = profile.auth[1] if isinstance(profile.auth, tuple) else getattr(profile.auth, "password", None)
+    proxy_password = profile.proxy_auth[1] if profile.proxy_auth is not None else None
+    # What is a reference is hidden when it is resolved (kept.py).
+    for one in (password, profile.key_password, profile.token, proxy_password):
+        if isinstance(one, str):
+            yield one
     for url in (*urls, *(profile.proxy_map or {}).values()):
         yield from _userinfo(url)
 
@@ -115,7 +142,8 @@ def _userinfo(url: str) -> Iterator[str]:
 
 def stranger(profile: Profile) -> Profile:
     """The same trust and the same way through proxies; nothing of who we are."""
-    return replace(profile, name=STRANGER, headers=None, auth=None, cert=None, key_password=None)
+    nobody: dict[str, Any] = dict.fromkeys(("headers", "auth", "token", "query", "cert", "key_password", "origins"))
+    return replace(profile, name=STRANGER, **nobody)
 
 
 def among_strangers(specs: Iterable[Spec], named: Iterable[str]) -> Iterator[Spec]:

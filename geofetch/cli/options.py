@@ -20,6 +20,7 @@ __all__ = [
     "identity",
     "json_flag",
     "places",
+    "profiles_file",
     "progress",
     "storing",
     "told",
@@ -98,11 +99,26 @@ def download() -> Decorator:
     )
 
 
+def profiles_file() -> Decorator:
+    """Where profiles are kept."""
+    return click.option(
+        "--profiles",
+        "profiles_file",
+        type=click.Path(dir_okay=False),
+        metavar="FILE",
+        help="The file that profiles are kept in.  [default: $GEOFETCH_PROFILES, else profiles.toml in your settings]",
+    )
+
+
 def identity() -> Decorator:
     """Who we are, and whom we trust."""
     readable = click.Path(exists=True, readable=True)
     file = click.Path(exists=True, readable=True, dir_okay=False)
     return _all(
+        click.option(
+            "--profile", metavar="NAME", help="Who you are to the hosts you name: a kept profile; flags go before it."
+        ),
+        profiles_file(),
         click.option(
             "-H",
             "--header",

@@ -38,6 +38,13 @@ BREATH = 500
 @click.option("--base", metavar="URL", help="Names in the manifest are relative to this.  [default: its own URL]")
 @click.option("--format", "format", metavar="NAME", help="urls, checksums, jsonl, pulp …  [default: it tells]")
 @click.option("--algorithm", metavar="ALGO", help="That of checksums whose lines do not tell.")
+@click.option(
+    "--alternate",
+    "alternates",
+    multiple=True,
+    metavar="NAME",
+    help="Ask this content source of the profiles file first, for files with a digest; all for every enabled one.",
+)
 @options.storing()
 @click.option("--mirror", is_flag=True, help="Take off the repository what the manifest does not list any more.")
 @options.download()
@@ -169,7 +176,8 @@ def _read(work: Work, manifest: Any) -> Iterable[Spec]:
     """The specs of the manifest: a list where it is not too long, and then all of it is right."""
     from .. import manifest as formats
     from ..manifest.place import is_url
-    from .identity import among_strangers
+    from .identity import STRANGER, among_strangers
+    from .kept import alternates_of
 
     told = work.told
     name = told["manifest"]
@@ -183,6 +191,11 @@ def _read(work: Work, manifest: Any) -> Iterable[Spec]:
     )
     if is_url(name) and not name.startswith("file:"):
         specs = among_strangers(specs, [url for url in (name, told["base"]) if url is not None])
+    alternates = alternates_of(work)
+    if alternates:
+        from ..profile_files.sources import with_alternates
+
+        specs = (with_alternates(spec, alternates, STRANGER) for spec in specs)
     return specs if name == "-" else _checked(specs)
 
 

@@ -213,8 +213,9 @@ def _repair(work: Work, recorder: Recorder, stores: Mapping[str, Any], total: _S
     if profiles:
         named = ", ".join(sorted(profiles))
         work.console.fail(
-            f"records name profiles that this command cannot give ({named}); fetch such a file again by"
-            " geofetch get URL --into DIR -o PATH, with --header and the like, or repair it in Python"
+            f"records name profiles that are not kept here ({named}); geofetch profiles add NAME keeps one, --profiles"
+            " FILE names another file; or fetch such a file again by geofetch get URL --into DIR -o PATH, with --header"
+            " and the like"
         )
 
 

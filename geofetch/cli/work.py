@@ -35,6 +35,8 @@ class Work:
         self.console = console
         self.signals = signals
         self.began = monotonic()
+        #: The profiles of the file that is meant, once they were asked for (kept.py).
+        self.kept: Any = None
         #: What stopped the whole.
         self.error: BaseException | None = None
         #: The last object of --json, made by whoever has something to say in it; None: there is none.

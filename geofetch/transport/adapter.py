@@ -187,7 +187,7 @@ class Adapter(HTTPAdapter):
 
     def _tls(self, verify: Any, cert: Any, foreign: bool) -> dict[str, Any]:
         trust, own, ca = trust_of(self.profile, verify, cert, foreign)
-        password = self.profile.key_password if self.profile is not None else None
+        password: Any = self.profile.key_password if self.profile is not None else None
         return {"ssl_context": context_of(trust, own, ca, password), "assert_fingerprint": trust.fingerprint}
 
     def _manager(self, proxy: str, verify: Any) -> Any:

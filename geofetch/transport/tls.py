@@ -14,6 +14,7 @@ import tempfile
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -24,7 +25,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from ..errors import SpecError
 from ..spec import Profile
 
-__all__ = ["Trust", "context_of", "trust_of"]
+__all__ = ["Peer", "Trust", "context_of", "noting_peers", "trust_of"]
 
 Cert: TypeAlias = "str | bytes | tuple[str | bytes, str | bytes] | None"
 
@@ -60,7 +61,8 @@ def trust_of(
         ca = profile.ca
     if verify is not False and ca is None:
         ca = verify if isinstance(verify, str | bytes) else DEFAULT_CA_BUNDLE_PATH
-    own: Cert = cert or (profile.cert if profile is not None else None)
+    told: Any = profile.cert if profile is not None else None
+    own: Cert = cert or told
     if foreign:
         own = None
     trust = Trust(
@@ -113,6 +115,29 @@ def context_of(trust: Trust, cert: Cert, ca: str | bytes | None, key_password: s
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who answered a handshake: the name that was asked for, the version of TLS, the certificate in DER."""
+
+    host: str
+    version: str
+    certificate: bytes
+
+
+_peers: ContextVar[list[Peer] | None] = ContextVar("geofetch_peers", default=None)
+
+
+@contextmanager
+def noting_peers() -> Iterator[list[Peer]]:
+    """Everybody with whom a handshake succeeds meanwhile, in this greenlet; a connection that rested makes none."""
+    peers: list[Peer] = []
+    token = _peers.set(peers)
+    try:
+        yield peers
+    finally:
+        _peers.reset(token)
+
+
 class _Wrapped(SSLSocket):  # type: ignore[misc]
     """gevent's own, closed where it cannot be made.
 
@@ -141,6 +166,10 @@ class Context(SSLContext):  # type: ignore[misc]
         except BaseException:
             wrapped.close()
             raise
+        peers = _peers.get()
+        if peers is not None:
+            told = kwargs.get("server_hostname") or ""
+            peers.append(Peer(told, wrapped.version() or "", wrapped.getpeercert(binary_form=True) or b""))
         return wrapped
 
 
