@@ -33,11 +33,12 @@ def read(path: str) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
-            found = _parsed(path, file.read())
+            data = file.read()
     except FileNotFoundError as exc:
         raise SpecError(f"{path} is not there; geofetch profiles add NAME makes it", errno=exc.errno) from exc
     except OSError as exc:
         raise SpecError(f"{path} cannot be read: {exc.strerror}", errno=exc.errno) from exc
+    found = _parsed(path, data)
     if stat.S_ISREG(mode):
         _check_mode(path, mode & 0o777, found)
     return found
