@@ -645,3 +645,45 @@ class OwnForkGoesOn(Own):
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
         assert opened(calls) == 0
+
+
+class KeptProfiles(Call):
+    """Profiles are saved, loaded and resolved on native threads, and hold up nobody in any world."""
+
+    worlds = EVERY
+    under_s = 10.0
+
+    def prepare(self, origin: Origin) -> Any:
+        import tempfile
+
+        import geofetch
+
+        assert geofetch.Profiles
+        return tempfile.mkdtemp()
+
+    def work(self, origin: Origin, folder: Any) -> None:
+        import geofetch
+
+        pipe = f"{folder}/token"
+        os.mkfifo(pipe)
+        kept = geofetch.Profiles(path=f"{folder}/profiles.toml")
+        kept.add(geofetch.Profile(name="a", token=geofetch.Secret(f"file:{pipe}"), origins=(origin.http,)))
+        kept.save()
+        found = geofetch.Profiles.load(kept.path)
+
+        def fetched() -> Any:
+            with geofetch.Pool(2, profiles=found, progress=False) as pool:
+                source = geofetch.Source(f"{origin.http}/counts", profile="a")
+                (outcome,) = pool.map([geofetch.Spec(source)])
+                with outcome.raise_for_error().location as file:
+                    return file.read()
+
+        with Ticker() as ticker:
+            job = gevent.spawn(fetched)
+            gevent.sleep(0.3)
+            assert not job.ready()
+            number = os.open(pipe, os.O_WRONLY)
+            os.write(number, b"s3cret\n")
+            os.close(number)
+            assert job.get(timeout=8)
+        assert ticker.worst_s < 0.5, ticker.worst_s
