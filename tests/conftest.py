@@ -22,7 +22,7 @@ from tests.support.process import OriginProcess
 from tests.support.servers import MariaDB, Place, PostgreSQL, Server, needed
 from tests.support.ticking import Control, Ticker
 
-pytest.register_assert_rewrite("tests.store_conformance", "tests.support.rows")
+pytest.register_assert_rewrite("geofetch.testing.store", "tests.support.rows")
 
 #: What a machine may set and a test must not see.
 _FOREIGN = {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "NETRC", "NO_COLOR", "FORCE_COLOR"}

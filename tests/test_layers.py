@@ -49,6 +49,7 @@ MAP: dict[str, set[str]] = {
     "stream": NOUNS | {"auth", "transport", "session", "translate", "express", "within", "decoding"},
     "validate": NOUNS,
     "store": NOUNS | CELLAR,
+    "testing": NOUNS | {"store"},
     "records": NOUNS | CELLAR,
     "report": NOUNS,
     "manifest": NOUNS,
@@ -84,6 +85,7 @@ ONLY = {
     "tomllib": {"profile_files"},
     "keyring": {"unlock"},
     "cryptography": {"unlock", "profile_files", "cli"},
+    "pytest": {"testing"},
     "grequests": set(),
     "niquests": set(),
 }

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from geofetch.store import FileStore, MemoryStore, OneFile, OneStream, TempStore
-
-from .store_conformance import HandsOver, Keeps, StoreKind
+from geofetch.testing.store import HandsOver, Keeps, StoreKind
 
 
 def _read_path(store: Any, location: Path) -> bytes:
@@ -54,12 +53,14 @@ KEEPING = [
     pytest.param(StoreKind(lambda at: FileStore(at, durable=True), _read_path), id="files-durable"),
     pytest.param(StoreKind(lambda at: FileStore(at, layout="digest"), _read_path), id="files-by-digest"),
     pytest.param(StoreKind(lambda at: FileStore(at, layout="digest", durable=True), _read_path), id="digest-durable"),
+    pytest.param(
+        StoreKind(lambda at: FileStore(at, layout="digest", links=None), _read_path, by_path=False), id="files-no-links"
+    ),
     pytest.param(StoreKind(lambda at: OneFile(at / "one.bin"), _read_path, many=False), id="one-file"),
     pytest.param(StoreKind(lambda _: MemoryStore(), _read_key), id="memory"),
 ]
 HANDING_OVER = [
     pytest.param(StoreKind(lambda at: FileStore(at, layout="digest", links="hardlink"), _read_path), id="hard-links"),
-    pytest.param(StoreKind(lambda at: FileStore(at, layout="digest", links=None), _read_path), id="files-no-links"),
     pytest.param(StoreKind(lambda at: OneFile(f"{at}/"), _read_path, many=False), id="a-folder"),
     pytest.param(StoreKind(lambda _: TempStore(), _read_open), id="temporary"),
     pytest.param(StoreKind(lambda _: TempStore(spooled_bytes=100), _read_open), id="temporary-on-disk"),

@@ -15,8 +15,7 @@ from geofetch.kills import shielded
 from geofetch.spec import Spec
 from geofetch.store import FileStore
 from geofetch.store.base import Part
-
-from .store_conformance import HEAD, URL, attempt, digests_of, put, written
+from geofetch.testing.store import HEAD, URL, attempt, digests_of, put, written
 
 WANTED = [*digests_of(b"bytes").values()]
 KEY = f"sha256/{WANTED[0].hex[:2]}/{WANTED[0].hex}"

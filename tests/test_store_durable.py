@@ -17,8 +17,7 @@ from gevent.threadpool import ThreadPool
 from geofetch.errors import StoreError
 from geofetch.store import FileStore, group, syncing
 from geofetch.store.filepart import FilePart
-
-from .store_conformance import HEAD, attempt, descriptors, digests_of, put, written
+from geofetch.testing.store import HEAD, attempt, descriptors, digests_of, put, written
 
 
 @pytest.fixture

@@ -15,9 +15,8 @@ import pytest
 
 from geofetch.errors import StoreError
 from geofetch.store import FileStore, OneFile
+from geofetch.testing.store import HEAD, attempt, descriptors, digests_of, put, written
 from tests.support.apart import open_to_all
-
-from .store_conformance import HEAD, attempt, descriptors, digests_of, put, written
 
 HERE = Path(__file__).resolve().parent.parent
 #: What every script begins with; ``tried`` says how a call ended.
@@ -26,7 +25,7 @@ import errno, os, resource, sys
 from pathlib import Path
 from geofetch.errors import StoreError
 from geofetch.store import FileStore, OneFile, TempStore
-from tests.store_conformance import HEAD, attempt, digests_of, put, written
+from geofetch.testing.store import HEAD, attempt, digests_of, put, written
 root = Path(sys.argv[1])
 
 def tried(call, *args):

@@ -23,8 +23,7 @@ from geofetch.events import Attempt, Kept
 from geofetch.spec import Spec
 from geofetch.store import FileStore, MemoryStore, OneFile, OneStream, StoreStage, TempStore, store_for
 from geofetch.store.running import locked, token
-
-from .store_conformance import HEAD, PATH, URL, attempt, digests_of, put, written
+from geofetch.testing.store import HEAD, PATH, URL, attempt, digests_of, put, written
 
 
 @pytest.fixture

@@ -14,8 +14,7 @@ import pytest
 from geofetch.errors import SpecError, StoreError
 from geofetch.store import OneStream, TempStore
 from geofetch.store import spool as spool_room
-
-from .store_conformance import HEAD, attempt, put, written
+from geofetch.testing.store import HEAD, attempt, put, written
 
 
 def test_a_temporary_file_is_handed_over_at_its_first_byte_and_known_to_nobody() -> None:

@@ -15,8 +15,8 @@ import pytest
 
 from geofetch.spec import Spec
 from geofetch.store import FileStore, OneFile, native
+from geofetch.testing.store import HEAD, URL, attempt, descriptors, put, written
 
-from .store_conformance import HEAD, URL, attempt, descriptors, put, written
 from .support.doors import Door
 from .support.waiting import until
 
@@ -25,7 +25,7 @@ HERE = Path(__file__).resolve().parent.parent
 BEGIN = """
 import sys
 from geofetch.store import FileStore, OneFile
-from tests.store_conformance import written
+from geofetch.testing.store import written
 root, kind, path = sys.argv[1:]
 store = OneFile(root + "/" + path) if kind == "one" else FileStore(root, layout=kind)
 part = written(store, b"half of it", path)
@@ -49,7 +49,7 @@ AND_FORK = BEGIN + IN_A_FORK
 LEAVES_A_CHILD = """
 import os, sys, time
 from geofetch.store import FileStore
-from tests.store_conformance import put, written
+from geofetch.testing.store import put, written
 root, begins, path = sys.argv[1:]
 store = FileStore(root)
 put(store, b"whole", "before")
