@@ -43,6 +43,7 @@ _ROOMS = {
     "Stage": "hooks",
     "FileStore": "store",
     "MemoryStore": "store",
+    "S3Store": "store.s3",
     "Store": "store",
     "TempStore": "store",
     "Recorder": "records",
@@ -156,5 +157,6 @@ if TYPE_CHECKING:
     from .store import MemoryStore as MemoryStore
     from .store import Store as Store
     from .store import TempStore as TempStore
+    from .store.s3 import S3Store as S3Store
     from .upkeep import repair as repair
     from .upkeep import verify as verify

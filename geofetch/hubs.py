@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 import gevent
-from gevent.threadpool import ThreadPool
+from gevent.threadpool import ThreadPool, _WorkerGreenlet
 
-__all__ = ["Threads", "ended", "own", "process", "threads"]
+__all__ = ["Threads", "ended", "native", "own", "process", "threads"]
 
 T = TypeVar("T")
 
@@ -62,6 +62,11 @@ os.register_at_fork(after_in_child=_forked)
 def process() -> int:
     """This process's id.  Asked of the system for every file it takes as long as reading a file's size."""
     return _pid
+
+
+def native() -> bool:
+    """Whether this is one of gevent's native threads, which may be held up; a thread with greenlets may not."""
+    return isinstance(gevent.getcurrent(), _WorkerGreenlet)
 
 
 def own(name: str, make: Callable[[], T]) -> T:

@@ -31,7 +31,7 @@ from .runs import Run
 from .session import Session, use_gate
 from .settings import Timeout, check_many, counted, patience, seconds
 from .spec import DigestLike, Profile, SourceLike, Spec, SpecLike
-from .store import FileStore, MemoryStore, Store, StoreStage, TempStore, store_for
+from .store import MemoryStore, Store, StoreStage, TempStore, store_for, tree_for
 from .validate import Proving
 
 __all__ = ["Pool", "fetch"]
@@ -142,7 +142,7 @@ class Pool:
             if not isinstance(store, Store):
                 raise SpecError(f"store is a Store or a folder's path, not {type(store).__name__}")
             return store
-        found: Store = TempStore() if store is None else FileStore(store)
+        found: Store = TempStore() if store is None else tree_for(store)
         self._last.append(partial(_told, found.close))  # which waits for nobody
         return found
 
@@ -185,7 +185,7 @@ class Pool:
     def _apart(self, specs: list[Spec]) -> list[Spec]:
         """The specs themselves, if each file has a path of its own."""
         known: dict[str, Spec] = {}
-        for spec in specs if isinstance(self.store, FileStore | MemoryStore) else ():
+        for spec in specs if self.store.name or isinstance(self.store, MemoryStore) else ():
             other = known.setdefault(spec.path, spec)
             same = other.digests == spec.digests if spec.digests else other.sources == spec.sources
             if not same:

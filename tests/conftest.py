@@ -18,6 +18,7 @@ from tests.support.certs import Authority
 from tests.support.hub_errors import HubErrors
 from tests.support.leftovers import Leftovers
 from tests.support.mirrors import Mirror, Origins
+from tests.support.objects import ObjectServer
 from tests.support.process import OriginProcess
 from tests.support.servers import MariaDB, Place, PostgreSQL, Server, needed
 from tests.support.ticking import Control, Ticker
@@ -44,6 +45,14 @@ def origin_process() -> Iterator[OriginProcess]:
     process = OriginProcess()
     yield process
     process.end()
+
+
+@pytest.fixture(scope="session")
+def object_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
+    """A real S3 server for a whole test run; each test has a prefix of its own in its bucket."""
+    server = ObjectServer(tmp_path_factory.mktemp("objects"))
+    yield server
+    server.end()
 
 
 @pytest.fixture(scope="session")

@@ -85,6 +85,8 @@ ONLY = {
     "tomllib": {"profile_files"},
     "keyring": {"unlock"},
     "cryptography": {"unlock", "profile_files", "cli"},
+    "boto3": {"store"},
+    "botocore": {"store"},
     "pytest": {"testing"},
     "grequests": set(),
     "niquests": set(),

@@ -36,6 +36,7 @@ EXPECTED = [
     "Report",
     "RedirectRefused",
     "Secret",
+    "S3Store",
     "Session",
     "SizeMismatch",
     "Source",
@@ -106,12 +107,12 @@ import sys, socket, ssl, threading, time
 before = socket.socket, ssl.SSLContext, threading.Thread, time.sleep
 import geofetch
 assert before == (socket.socket, ssl.SSLContext, threading.Thread, time.sleep)
-heavy = {"gevent", "requests", "urllib3", "peewee", "rich", "click", "sqlite3"} & set(sys.modules)
+heavy = {"gevent", "requests", "urllib3", "peewee", "rich", "click", "sqlite3", "boto3", "botocore"} & set(sys.modules)
 assert not heavy, heavy
-geofetch.Pool, geofetch.fetch, geofetch.get
+geofetch.Pool, geofetch.fetch, geofetch.get, geofetch.S3Store
 assert before == (socket.socket, ssl.SSLContext, threading.Thread, time.sleep)
 assert "gevent.monkey" not in sys.modules or not __import__("gevent.monkey").monkey.saved
-heavy = {"peewee", "rich", "click", "sqlite3"} & set(sys.modules)
+heavy = {"peewee", "rich", "click", "sqlite3", "boto3", "botocore"} & set(sys.modules)
 assert not heavy, heavy
 print("as it was")
 """

@@ -1,4 +1,4 @@
-"""Where files and records are: --into DIR, --db URL.
+"""Where files and records are: --into DIR (or the URL of a prefix in a bucket), --db URL.
 
 In: flags.  Out: a store, a Recorder, both closed at the end.  Never: a folder made by a command that only asks.
 """
@@ -16,7 +16,7 @@ import click
 
 if TYPE_CHECKING:
     from ..records import Recorder
-    from ..store import FileStore
+    from ..store import Store
 
 __all__ = ["asked", "recorder_url", "recording", "root_of", "store_at", "stores_of"]
 
@@ -26,6 +26,10 @@ def recorder_url(told: Mapping[str, Any]) -> str | None:
     if told.get("db"):
         return str(told["db"])
     if told.get("into"):
+        if _in_bucket(told["into"]):
+            raise click.UsageError(
+                "a bucket holds no records: say by --db URL where they are, as in sqlite:///units.db"
+            )
         from ..names import OURS
 
         path = os.path.abspath(os.path.join(told["into"], OURS, "units.db"))
@@ -71,32 +75,42 @@ def root_of(store: str) -> str | None:
     return unquote(parts.path, errors="surrogateescape")
 
 
-def stores_of(recorder: Recorder, told: Mapping[str, Any]) -> dict[str, FileStore]:
+def stores_of(recorder: Recorder, told: Mapping[str, Any]) -> dict[str, Store]:
     """The stores that are meant, by the names that records know them by: --into alone, or all that the records know."""
-    from ..store import FileStore
+    from ..store import tree_for
 
     if told.get("into"):
-        names = [FileStore(told["into"]).name]
+        names = [tree_for(told["into"]).name]
     else:
         names = sorted({unit.store for unit in recorder.units()})
     return {name: _store_of(name, recorder, told) for name in names}
 
 
-def _store_of(name: str, recorder: Recorder, told: Mapping[str, Any]) -> FileStore:
+def _store_of(name: str, recorder: Recorder, told: Mapping[str, Any]) -> Store:
     from ..errors import StoreError
-    from ..store import FileStore
+    from ..store import tree_for
 
-    root = root_of(name)
-    if root is None or not os.path.isdir(root):
+    root = name if _in_bucket(name) else root_of(name)
+    if root is None or not (_in_bucket(root) or os.path.isdir(root)):
         # An unmounted disk must not become ten thousand missing files.
         raise StoreError(f"{root or name} is not there; is its disk mounted?")
     first = next(recorder.units(store=name), None)
     filed = first is not None and re.fullmatch(r"sha256/[0-9a-f]{2}/[0-9a-f]{64}", first.store_key) is not None
-    return FileStore(root, layout="digest" if filed else "path", durable=bool(told.get("durable")))
+    store = tree_for(root, layout="digest" if filed else "path", durable=bool(told.get("durable")))
+    store.ready()
+    return store
 
 
-def store_at(root: str, told: Mapping[str, Any]) -> FileStore:
-    """The store at this folder."""
-    from ..store import FileStore
+def _in_bucket(place: str) -> bool:
+    if "://" not in place:
+        return False
+    from ..store.s3 import is_s3
 
-    return FileStore(root, layout=told.get("layout") or "path", durable=bool(told.get("durable")))
+    return is_s3(place)
+
+
+def store_at(root: str, told: Mapping[str, Any]) -> Store:
+    """The store at this folder, or this prefix in a bucket."""
+    from ..store import tree_for
+
+    return tree_for(root, layout=told.get("layout") or "path", durable=bool(told.get("durable")))

@@ -4,6 +4,7 @@
     "a.rpm"             this one file; nothing but it is left                    OneFile
     "folder/"           a file of the spec's last name in it                     OneFile
     an open file        the bytes go where it stands                             OneStream
+    "s3://bucket/srv"   below this prefix, by the spec's path                    S3Store
     a Store             itself                                                   FileStore, MemoryStore, a plugin's
 
 Never: a byte under a final name that is not whole and proven.
@@ -12,7 +13,7 @@ Never: a byte under a final name that is not whole and proven.
 from __future__ import annotations
 
 import os
-from typing import IO, Any
+from typing import IO, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from ..errors import SpecError
@@ -21,23 +22,56 @@ from .files import FileStore, OneFile
 from .memory import MemoryStore
 from .spool import OneStream, TempStore
 
-__all__ = ["FileStore", "MemoryStore", "OneFile", "OneStream", "Part", "Store", "StoreStage", "TempStore", "store_for"]
+__all__ = [
+    "FileStore",
+    "MemoryStore",
+    "OneFile",
+    "OneStream",
+    "Part",
+    "Store",
+    "StoreStage",
+    "TempStore",
+    "store_for",
+    "tree_for",
+]
 
 
 def store_for(to: str | os.PathLike[str] | IO[bytes] | Store | None, *, durable: bool = False) -> Store:
     """The store that a destination stands for; a SpecError if it stands for none.
 
-    ``durable`` is for a path; a Store knows for itself.  A ``file:`` URL is a path.
+    ``durable`` is for a path; a Store knows for itself.  A ``file:`` URL is a path, an ``s3:`` URL a prefix that the
+    spec's path stands below.
     """
     if to is None:
         return TempStore()
     if isinstance(to, Store):
         return to
+    if isinstance(to, str) and _elsewhere(to):
+        return tree_for(to, durable=durable)
     if isinstance(to, str | bytes | os.PathLike):
         return OneFile(_path(os.fsdecode(os.fspath(to))), durable=durable)
     if callable(getattr(to, "write", None)):
         return OneStream(to)
     raise SpecError(f"a destination is a path, an open binary file or a Store, not {type(to).__name__}")
+
+
+def tree_for(
+    root: str | os.PathLike[str], *, layout: Literal["path", "digest"] = "path", durable: bool = False
+) -> Store:
+    """The store of many files at a folder, or at the URL of a prefix in a bucket."""
+    if isinstance(root, str) and _elsewhere(root):
+        from .s3 import S3Store
+
+        return S3Store(root, layout=layout, durable=durable)
+    return FileStore(root, layout=layout, durable=durable)
+
+
+def _elsewhere(text: str) -> bool:
+    if "://" not in text:  # nearly all: what an object store needs stays unloaded
+        return False
+    from .s3 import is_s3
+
+    return is_s3(text)
 
 
 def _path(text: str) -> str:

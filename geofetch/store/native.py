@@ -1,7 +1,8 @@
 """Work that blocks, done off the hub.  In: a plain function and its arguments.  Out: what it returns or raises.
 
 Its threads are the stores' own: the hub's pool stays the resolver's.  Reading (digests of files that are there) and
-syncing have separate threads, so that publishing never queues behind the hashing of something large.
+syncing have separate threads, so that publishing never queues behind the hashing of something large; so has what waits
+for a network.
 Never: a lock or a queue between threads; results come back through the pool's AsyncResult.
 """
 
@@ -13,12 +14,15 @@ from typing import Any, TypeAlias, TypeVar
 from ..hubs import threads
 from ..kills import hold
 
-__all__ = ["READ", "SYNC", "call", "finish", "settle", "settle_all"]
+__all__ = ["OBJECTS", "READ", "SYNC", "call", "finish", "settle", "settle_all"]
 
 READ = "read"
 SYNC = "sync"
+OBJECTS = "objects"
 #: Threads of each kind.  fsync waits for the disk, not for a processor: four join in one commit of its journal.
 THREADS = 4
+#: An object store takes as many questions at once as one asks, and each waits for the network.
+MORE = {OBJECTS: 16}
 
 T = TypeVar("T")
 #: What it returned, or what it raised.
@@ -33,18 +37,24 @@ def call(work: Callable[..., T], *args: Any, kind: str = READ) -> T:
     return done  # type: ignore[no-any-return]
 
 
-def settle(work: Callable[..., T], *args: Any, kind: str = SYNC) -> T:
-    """As ``call``, but a kill is raised only when the work is over: nothing of it happens behind the caller's back."""
-    (outcome,) = settle_all(work, [args], kind=kind)
+def settle(work: Callable[..., T], *args: Any, kind: str = SYNC, killed: Callable[[], Any] | None = None) -> T:
+    """As ``call``, but a kill is raised only when the work is over: nothing of it happens behind the caller's back.
+
+    ``killed`` is told of a kill as it comes, and may bid the work make an end.
+    """
+    outcomes, kill = _over(work, [args], kind, killed)
+    if kill is not None:
+        raise kill
+    outcome: T = _told(outcomes)[0]
     return outcome
 
 
-def finish(work: Callable[..., T], *args: Any, kind: str = SYNC) -> T:
+def finish(work: Callable[..., T], *args: Any, kind: str = SYNC, killed: Callable[[], Any] | None = None) -> T:
     """As ``settle``, but what is done by then is kept, and the kill waits where it can (kills.hold)."""
-    outcomes, killed = _over(work, [args], kind)
+    outcomes, kill = _over(work, [args], kind, killed)
     done = any(error is None for _, error in outcomes)
-    if killed is not None and not (done and hold(killed)):
-        raise killed
+    if kill is not None and not (done and hold(kill)):
+        raise kill
     outcome: T = _told(outcomes)[0]
     return outcome
 
@@ -58,7 +68,7 @@ def settle_all(work: Callable[..., T], each: Iterable[tuple[Any, ...]], kind: st
 
 
 def _over(
-    work: Callable[..., T], each: Iterable[tuple[Any, ...]], kind: str
+    work: Callable[..., T], each: Iterable[tuple[Any, ...]], kind: str, told: Callable[[], Any] | None = None
 ) -> tuple[list[_Outcome], BaseException | None]:
     """How each that began ended, when all have; and what wanted to end the caller meanwhile."""
     results: list[Any] = []
@@ -70,7 +80,7 @@ def _over(
             killed = exc
             break
     for result in results:
-        killed = _waited(result, killed)
+        killed = _waited(result, killed, told)
     return [result.get() for result in results], killed
 
 
@@ -81,17 +91,19 @@ def _told(outcomes: list[_Outcome]) -> list[Any]:
     return [done for done, _ in outcomes]
 
 
-def _waited(result: Any, killed: BaseException | None) -> BaseException | None:
+def _waited(result: Any, killed: BaseException | None, told: Callable[[], Any] | None) -> BaseException | None:
     while not result.ready():
         try:
             result.wait()
         except BaseException as exc:  # killed, perhaps again: the thread still works with what the caller owns
             killed = killed or exc
+            if told is not None:
+                told()
     return killed
 
 
 def _spawn(kind: str, work: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    return threads(f"store {kind}", THREADS).spawn(_outcome, work, args)
+    return threads(f"store {kind}", MORE.get(kind, THREADS)).spawn(_outcome, work, args)
 
 
 def _outcome(work: Callable[..., Any], args: tuple[Any, ...]) -> _Outcome:

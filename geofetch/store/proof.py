@@ -17,7 +17,7 @@ from ..digest import Digest, hasher
 from ..events import Kept, Proof, Recall
 from ..spec import Spec
 
-__all__ = ["Held", "Reader", "held", "read_bytes", "read_file", "remembered"]
+__all__ = ["Held", "Reader", "held", "read_bytes", "read_file", "read_with", "remembered"]
 
 PIECE_BYTES = 1 << 18
 #: What a file is hashed with that must be read although nobody named a digest.
@@ -88,7 +88,7 @@ def read_file(path: str, seen: Kept, lengths: Mapping[str, int], given_up: list[
         try:
             if not _is(seen, os.fstat(fd)):
                 return None
-            found = _digests(lambda piece: os.readv(fd, [piece]), lengths, given_up)
+            found = read_with(lambda piece: os.readv(fd, [piece]), lengths, given_up)
             return found if _is(seen, os.fstat(fd)) and not any(given_up) else None
         finally:
             os.close(fd)
@@ -105,10 +105,11 @@ def _is(seen: Kept, now: os.stat_result) -> bool:
 
 def read_bytes(content: bytes, lengths: Mapping[str, int]) -> Mapping[str, Digest]:
     """The digests of bytes at hand.  Blocks, for a native thread if there are many."""
-    return _digests(io.BytesIO(content).readinto, lengths, [])
+    return read_with(io.BytesIO(content).readinto, lengths, [])
 
 
-def _digests(fill: Callable[[memoryview], int], lengths: Mapping[str, int], given_up: list[bool]) -> dict[str, Digest]:
+def read_with(fill: Callable[[memoryview], int], lengths: Mapping[str, int], given_up: list[bool]) -> dict[str, Digest]:
+    """The digests of what ``fill`` gives, piece by piece.  Blocks, for a native thread, as ``fill`` does."""
     hashers = {name: hasher(name) for name in lengths}
     piece = memoryview(bytearray(PIECE_BYTES))
     while (count := fill(piece)) and not any(given_up):
