@@ -9,7 +9,11 @@ Never: a file deleted; a file moved that is right; a wrong file replaced by anyt
 records that the store does not bear out.
 
     results      Finding and Findings, Repair and Repaired
-    look         one stored file, read on a native thread and held against its record
+    look         stored files, read on a native thread and held against their records
+    batches      small files, looked at together
+    pace         no faster than so many bytes a second
+    cache        the system's cache of files, left as it was
+    telling      what a verify tells while it lasts
     inspector    looks, and what the records are told of them
     scrub        verify
     respec       what is fetched again, and how: a Spec from a Unit

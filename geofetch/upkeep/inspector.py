@@ -9,23 +9,25 @@ inode that it has now, so that the next sync adopts it unread.
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
 from ..errors import SpecError, StoreError
+from ..events import Kept
 from ..records import Recorder, Unit
+from ..records.lane import Pending
 from ..records.units import UnitState
 from ..store import Store
-from .look import Look, Readers
+from .look import Look, Readers, Seen
+from .pace import Pace
 from .results import Finding
 
-__all__ = ["JOBS", "RESULT_MOST", "Inspector", "Stores", "counted", "recorder_of", "stores_of"]
+__all__ = ["RESULT_MOST", "Inspector", "Stores", "cores", "counted", "pace_of", "recorder_of", "stores_of"]
 
-#: Files that are read at once.
-JOBS = 4
 #: How often a file is looked at that is replaced each time.
 TRIES = 3
 #: Characters of a result that the records keep.
@@ -60,13 +62,28 @@ def counted(jobs: int, name: str = "jobs") -> int:
     return jobs
 
 
-class Inspector:
-    """Looks at the files of ``stores`` that ``recorder`` knows, up to ``jobs`` at once.  A context manager."""
+def cores() -> int:
+    """How many processors this process may use: so many files are read at once where nobody says otherwise."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-    def __init__(self, recorder: Recorder, stores: Stores, jobs: int = JOBS) -> None:
+
+def pace_of(rate_bps: float | None) -> Pace | None:
+    """No faster than this; None: as fast as it goes."""
+    if rate_bps is None:
+        return None
+    if isinstance(rate_bps, bool) or not isinstance(rate_bps, int | float) or not 0 < rate_bps < math.inf:
+        raise SpecError(f"rate_bps is a number of bytes a second above 0, not {rate_bps!r}")
+    return Pace(rate_bps)
+
+
+class Inspector:
+    """Looks at the files of ``stores`` that ``recorder`` knows, up to ``jobs`` at once (None: as many as there are
+    processors), no faster than ``pace``.  A context manager."""
+
+    def __init__(self, recorder: Recorder, stores: Stores, jobs: int | None = None, pace: Pace | None = None) -> None:
         self.recorder = recorder_of(recorder)
         self.stores = stores
-        self.readers = Readers(counted(jobs))
+        self.readers = Readers(cores() if jobs is None else counted(jobs), pace)
 
     def examine(self, unit: Unit) -> Finding | None:
         """The unit's file held against its record, and the record told; None if the record is gone.
@@ -75,11 +92,10 @@ class Inspector:
         """
         was = unit.state
         for _ in range(TRIES):
-            found, read_bytes = self.readers.look(self.stores[unit.store], unit)
-            if found.state == "unknown":
-                return Finding(unit, "unknown", was, found.why, read_bytes, found.error)
-            if found.state != "changed" and (now := self._noted(unit, found)) is not None:
-                return Finding(now, now.state, was, now.scrub_result or "", read_bytes, seen=found.seen)
+            (seen,) = self.readers.look(self.stores[unit.store], [unit])
+            told = self._told(unit, seen)
+            if told is not None and (finding := told.settled(was)) is not None:
+                return finding
             fresh = self.fresh(unit)
             if fresh is None or fresh.store not in self.stores:
                 return None
@@ -87,17 +103,35 @@ class Inspector:
         busy = StoreError("it is replaced again and again while it is looked at")
         return Finding(unit, "unknown", was, str(busy), error=busy)
 
-    def _noted(self, unit: Unit, found: Look) -> Unit | None:
-        """The unit as the records have it now; None if they no longer have what was looked at."""
-        state, why = self._judged(unit, found)
-        kept = replace(found.seen, store=unit.store) if state == "present" and found.seen is not None else None
-        marked = self.recorder.mark(unit, state, result=why[:RESULT_MOST], kept=kept, digests=found.digests)
-        if not marked.get():
+    def examine_all(self, units: Sequence[Unit]) -> list[Finding]:
+        """The same for several units of one store: one trip to a thread, one commit."""
+        told = [self._told(unit, seen) for unit, seen in zip(units, self._looks(units), strict=True)]
+        found = []
+        for unit, one in zip(units, told, strict=True):
+            finding = None if one is None else one.settled(unit.state)
+            # What was replaced meanwhile is looked at once more, by itself.
+            if finding is None:
+                finding = self.examine(unit)
+            if finding is not None:
+                found.append(finding)
+        return found
+
+    def _looks(self, units: Sequence[Unit]) -> list[Seen]:
+        return self.readers.look(self.stores[units[0].store], units)
+
+    def _told(self, unit: Unit, seen: Seen) -> _Told | None:
+        """What the records are being told of this look; None: nothing, it was replaced while it was looked at."""
+        found, read_bytes = seen
+        if found.state == "changed":
             return None
-        stamp: dict[str, Any] = {}
-        if kept is not None:
-            stamp = {"size": kept.size, "mtime_ns": kept.mtime_ns, "inode": kept.inode}
-        return replace(unit, state=state, scrub_result=why, **stamp)
+        if found.state == "unknown":
+            return _Told(unit, found, read_bytes)
+        state, why = self._judged(unit, found)
+        kept = found.seen if state == "present" else None
+        if kept is not None and kept.store != unit.store:
+            kept = replace(kept, store=unit.store)
+        pending = self.recorder.mark(unit, state, result=why[:RESULT_MOST], kept=kept, digests=found.digests)
+        return _Told(unit, found, read_bytes, state, why, kept, pending)
 
     def _judged(self, unit: Unit, found: Look) -> tuple[UnitState, str]:
         if found.state == "present":
@@ -135,3 +169,30 @@ class Inspector:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.readers.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """A look that the records are told of: ``pending`` says whether they still had what was looked at."""
+
+    unit: Unit
+    found: Look
+    read_bytes: int
+    state: UnitState | None = None
+    why: str = ""
+    kept: Kept | None = None
+    pending: Pending | None = None
+
+    def settled(self, was: str) -> Finding | None:
+        """The finding, once it is committed; None if the records no longer have what was looked at."""
+        found = self.found
+        if self.pending is None or self.state is None:
+            return Finding(self.unit, "unknown", was, found.why, self.read_bytes, found.error)
+        if not self.pending.get():
+            return None
+        now = replace(self.unit, state=self.state, scrub_result=self.why, **self._stamp())
+        return Finding(now, self.state, was, self.why, self.read_bytes, seen=found.seen)
+
+    def _stamp(self) -> dict[str, Any]:
+        kept = self.kept
+        return {} if kept is None else {"size": kept.size, "mtime_ns": kept.mtime_ns, "inode": kept.inode}

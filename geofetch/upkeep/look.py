@@ -1,7 +1,8 @@
-"""One stored file, held against its record.  In: a store, a Unit.  Out: a Look, or why there is none.
+"""Stored files, held against their records.  In: a store, Units.  Out: a Look at each, or why there is none.
 
-The file is read once, for all digests of the record, on a native thread; a few at a time, in pieces, so that neither
-the hub nor memory knows how large it is.  Never: a write, a word to the records.
+A file is read once, for all digests of the record, on a native thread; a few at a time, in pieces, so that neither
+the hub nor memory knows how large it is.  Small files share one trip to a thread: the trip costs more than such a file.
+Never: a write, a word to the records.
 
 Which errors say what: a file that is not there is missing.  A disk that cannot give its bytes back (EIO and its kin)
 has a corrupt file.  Anything else, a missing permission first of all, says nothing about the bytes: unknown.
@@ -11,9 +12,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from gevent.threadpool import ThreadPool
 
@@ -22,8 +23,10 @@ from ..events import Kept
 from ..records import Unit
 from ..spec import Digest, hasher
 from ..store import Store
+from .cache import Passing
+from .pace import Pace
 
-__all__ = ["Look", "Readers"]
+__all__ = ["Look", "Readers", "Seen"]
 
 #: Large, so that the thread seldom holds the interpreter: the hub waits for it each time.
 PIECE_BYTES = 1 << 20
@@ -46,19 +49,29 @@ class Look:
     error: FetchError | None = None
 
 
+#: What a look found, and how many bytes it read for it.
+Seen: TypeAlias = tuple[Look, int]
+
+
 @dataclass(slots=True, eq=False)
 class Reading:
-    """A file that is being read: how far, and whether anybody still waits for it."""
+    """Files that are being read: how far, and whether anybody still waits for them."""
 
+    pace: Pace | None = None
     read_bytes: int = 0
     given_up: bool = False
 
+    def left(self) -> bool:
+        """Whether nobody waits any more."""
+        return self.given_up
+
 
 class Readers:
-    """The native threads that read, ``jobs`` at once.  Closed by whoever made them."""
+    """The native threads that read, ``jobs`` at once, no faster than ``pace``.  Closed by whoever made them."""
 
-    def __init__(self, jobs: int) -> None:
+    def __init__(self, jobs: int, pace: Pace | None = None) -> None:
         self.jobs = jobs
+        self._pace = pace
         self._done_bytes = 0
         self._under_way: set[Reading] = set()
         self._threads: Any = None
@@ -68,21 +81,25 @@ class Readers:
         """What was read by now, of files that are still being read too."""
         return self._done_bytes + sum(one.read_bytes for one in self._under_way)
 
-    def look(self, store: Store, unit: Unit) -> tuple[Look, int]:
-        """The file, and how many bytes of it were read.  Whoever is killed meanwhile leaves no thread reading."""
+    def look(self, store: Store, units: Sequence[Unit]) -> list[Seen]:
+        """A look at the file of each, and how many bytes of it were read.
+
+        Whoever is killed meanwhile leaves no thread reading.
+        """
         if self._threads is None:
             self._threads = ThreadPool(self.jobs)
-        reading = Reading()
+        reading = Reading(self._pace)
         self._under_way.add(reading)
         try:
-            found, error = self._threads.spawn(_settled, look, store, unit, reading).get()
+            found, error = self._threads.spawn(_settled, _looks, store, units, reading).get()
         finally:
             reading.given_up = True
             self._under_way.discard(reading)
             self._done_bytes += reading.read_bytes
         if error is not None:
             raise error
-        return found, reading.read_bytes
+        looks: list[Seen] = found
+        return looks
 
     def close(self) -> None:
         """End the threads; each stops at the end of its piece."""
@@ -97,6 +114,16 @@ def _settled(work: Callable[..., Any], *args: Any) -> tuple[Any, BaseException |
         return work(*args), None
     except BaseException as exc:
         return None, exc
+
+
+def _looks(store: Store, units: Sequence[Unit], reading: Reading) -> list[Seen]:
+    found = []
+    for unit in units:
+        before = reading.read_bytes
+        found.append((look(store, unit, reading), reading.read_bytes - before))
+        if reading.given_up:
+            break
+    return found
 
 
 def look(store: Store, unit: Unit, reading: Reading) -> Look:
@@ -118,13 +145,19 @@ def look(store: Store, unit: Unit, reading: Reading) -> Look:
 def _digests(store: Store, unit: Unit, reading: Reading) -> Mapping[str, Digest]:
     lengths = {digest.algorithm: len(digest.value) for digest in unit.digests} or {USUAL: 0}
     hashers = {name: hasher(name) for name in lengths}
-    piece = memoryview(bytearray(min(unit.size + 1, PIECE_BYTES)))
+    most = PIECE_BYTES if reading.pace is None else min(PIECE_BYTES, reading.pace.piece_bytes)
+    piece = memoryview(bytearray(min(unit.size + 1, most)))
     with store.open(unit.store_key) as file:
         fill: Callable[[memoryview], int] = file.readinto  # type: ignore[attr-defined]
+        passing = Passing(file, unit.size)
         while not reading.given_up and (count := fill(piece)):
             reading.read_bytes += count
+            passing.read(count)
+            if reading.pace is not None:
+                reading.pace.wait(count, reading.left)
             for one in hashers.values():
                 one.update(piece[:count])
+        passing.read(0)
     return {name: Digest(name, _value(one, lengths[name])) for name, one in hashers.items()}
 
 

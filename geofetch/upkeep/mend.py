@@ -29,7 +29,7 @@ from ..session import Session
 from ..spec import Digest, Profile
 from ..store import Store
 from .abreast import abreast
-from .inspector import JOBS, RESULT_MOST, Inspector, Stores, counted, stores_of
+from .inspector import RESULT_MOST, Inspector, Stores, counted, stores_of
 from .respec import NO_QUERY, in_own_words, of_sources, respec, together
 from .results import Finding, Findings, Gathered, Repair, Repaired
 
@@ -54,7 +54,7 @@ def repair(
     profiles: Mapping[str, Profile] | None = None,
     size: int = 32,
     session: Session | None = None,
-    jobs: int = JOBS,
+    jobs: int | None = None,
     progress: Any = False,
     **settings: Any,
 ) -> Repaired:
@@ -65,7 +65,7 @@ def repair(
     that the records know them by.  ``profiles``: Profiles by the names that the records have; a source whose profile is
     not given is not asked, and its error is a SpecError.  ``size``, ``session``, ``progress`` and all other
     ``settings`` (``retries=``, ``timeout=``, ``deadline=``, ``hooks=`` …) are a Pool's.  ``jobs``: files that are read
-    at once before they are put aside.
+    at once before they are put aside (None: as many as there are processors).
 
     A file that turns out to be right is left alone.  One that no source has is put aside by the store, if it is
     corrupt, and marked quarantined; if it is missing it stays so.  One that a source may have which was not asked stays
@@ -98,7 +98,7 @@ def heal(
     profiles: Mapping[str, Profile] | None = None,
     size: int = 32,
     session: Session | None = None,
-    jobs: int = JOBS,
+    jobs: int | None = None,
     progress: Any = False,
     **settings: Any,
 ) -> Iterator[Repair]:
@@ -132,7 +132,7 @@ class _Mender:
         recorder: Recorder,
         store: Store | Stores,
         profiles: Mapping[str, Profile] | None,
-        jobs: int,
+        jobs: int | None,
         *,
         size: int,
         stages: Iterable[Any] = (),

@@ -245,6 +245,11 @@ class Gathered:
         self.counts: Counter[str] = Counter()
         self.wrong: list[Any] = []
 
+    @property
+    def checked(self) -> int:
+        """How many there are by now."""
+        return sum(self.counts.values())
+
     def add(self, one: Finding | Repair) -> None:
         """One more."""
         self.counts[one.state] += 1
@@ -253,5 +258,5 @@ class Gathered:
 
     def told(self, rights: Iterable[str]) -> dict[str, Any]:
         """What both sums have in common, by the names of their fields."""
-        wrong = sum(self.counts.values()) - sum(self.counts[state] for state in rights)
+        wrong = self.checked - sum(self.counts[state] for state in rights)
         return {**self.counts, "wrong": tuple(islice(self.wrong, LISTED)), "unlisted": wrong - len(self.wrong)}
