@@ -294,6 +294,28 @@ def test_the_json_that_is_told_is_the_json_that_is_said(mirror: Mirror, tmp_path
     assert [one["event"] for one in verified] == ["file", "repair", "summary"]
     for one in verified:
         assert set(one) == _fields(f"json-verify-{one['event']}")
+    (tmp_path / "into" / "a.rpm").unlink()
+    _said("verify", "--into", into)
+    repair, summary = _said("repair", "--into", into)
+    assert set(repair) == _fields("json-verify-repair")
+    assert set(summary) == _fields("json-repair-summary")
+
+
+def test_the_json_of_sources_and_repositories_that_is_told_is_what_is_said(mirror: Mirror, tmp_path: Path) -> None:
+    base, into = _furnished(mirror), str(tmp_path / "into")
+    for name in ("a", "b"):
+        assert _said("get", f"{base}/{name}.rpm", "--into", into, "--repository", name)[-1]["ok"]
+    source, *_ = _said("sources", "list", "--into", into)
+    assert set(source) == _fields("json-sources-list")
+    (origin,) = _said("sources", "list", "--origins", "--into", into)
+    assert set(origin) == _fields("json-sources-origins")
+    for one in _said("sources", "test", "--into", into):
+        assert set(one) == _fields(f"json-sources-{one['event']}")
+    one, _ = _said("repositories", "list", "--into", into)
+    assert set(one) == _fields("json-repositories")
+    added, removed = _said("repositories", "diff", "a", "b", "--into", into)
+    assert set(added) == set(removed) == _fields("json-repositories-diff")
+    assert set(added["after"]) == {"id", "size_bytes", "digests"}
 
 
 def test_the_json_of_progress_that_is_told_is_what_is_said(mirror: Mirror, tmp_path: Path) -> None:
@@ -314,6 +336,8 @@ def test_the_fields_of_a_unit_file_are_those_of_its_schema() -> None:
     assert told == inner | outer
 
 
-@pytest.mark.parametrize("command", ["get", "sync", "verify", "units", "doctor", "demo"])
+@pytest.mark.parametrize(
+    "command", ["get", "sync", "verify", "repair", "units", "sources", "repositories", "doctor", "demo"]
+)
 def test_every_flag_is_told_in_the_reference(command: str) -> None:
     assert f".. command:: {command}" in text("docs/reference/command.rst")

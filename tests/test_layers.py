@@ -64,7 +64,7 @@ MAP: dict[str, set[str]] = {
     | RULES
     | {"settings", "profiles", "pipeline", "jobs", "runs"}
     | {"session", "limits", "validate", "store", "records", "report"},
-    "upkeep": NOUNS | {"pool", "store", "records", "session", "lane", "report"},
+    "upkeep": NOUNS | {"pool", "store", "records", "session", "lane", "report", "translate"},
 }
 #: The top may import anything below it.
 TOP = {"__init__", "__main__", "cli"}

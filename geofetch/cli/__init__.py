@@ -14,8 +14,11 @@ In: argv, the environment, stdin.  Out: data on stdout, everything that is told 
     kept         profiles that are kept in a file, as the flags name them
     downloads    Specs through a Pool, every Outcome told
     places       where files and records are: --into, --db
-    get sync units verify profiles doctor demo    the commands, one a module (profiles_add and profiles_test belong
-                 to profiles, demo_steps and demo_origin to demo)
+    tables       rows under columns
+    interrupted  notes of verifies that can be gone on with
+    mending      what verify --repair and repair have in common
+    get sync verify repair units sources repositories profiles doctor demo    the commands, one a module (profiles_add
+                 and profiles_test belong to profiles, demo_steps and demo_origin to demo)
 
 ``--help`` imports click and the standard library; each command imports what it needs when it is run.
 """

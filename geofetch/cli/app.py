@@ -17,6 +17,9 @@ from .demo import demo
 from .doctor import doctor
 from .get import get
 from .profiles import profiles
+from .repair import repair
+from .repositories import repositories
+from .sources import sources
 from .sync import sync
 from .units import units
 from .verify import verify
@@ -44,7 +47,7 @@ def app() -> None:
     """
 
 
-for _command in (get, sync, verify, units, profiles, doctor, demo):
+for _command in (get, sync, verify, repair, units, sources, repositories, profiles, doctor, demo):
     app.add_command(_command)
 
 

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 OK, UNEXPECTED, USAGE, MIXED = 0, 1, 2, 3
-#: ``verify``: something is wrong with a stored file.
+#: ``verify``, ``repair``: something is wrong with a stored file.
 WRONG = 11
 LOCKED = 13
 #: Whoever read stdout went away, as a shell counts SIGPIPE.
@@ -44,7 +44,7 @@ MEANINGS: dict[int, str] = {
     8: "not let in: 401, 403, 407",
     9: "server error, or too many requests: 5xx, 429",
     10: "TLS: who answers cannot be shown to be who was meant",
-    11: "wrong bytes: size, digest or encoding; verify: something stored is missing or corrupt",
+    11: "wrong bytes: size, digest or encoding; verify, repair: something stored is missing or corrupt",
     12: "storage: disk full, no permission, name taken",
     13: "state: records locked, damaged or of a later version; doctor: something stands in the way",
     130: "interrupted by Ctrl-C; what was done is kept and recorded",

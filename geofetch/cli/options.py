@@ -14,6 +14,7 @@ import click
 
 __all__ = [
     "Duration",
+    "Rate",
     "Share",
     "asking",
     "download",
@@ -22,6 +23,7 @@ __all__ = [
     "places",
     "profiles_file",
     "progress",
+    "scope",
     "storing",
     "told",
     "verbosity",
@@ -50,6 +52,24 @@ class Duration(_Type):
         if found is None or float(found[1]) == 0:
             self.fail("a time above 0 is wanted: seconds, or with a unit as in 90s, 5m, 2h, 30d", param, ctx)
         return float(found[1]) * _UNITS[found[2] or ""]
+
+
+_POWERS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+class Rate(_Type):
+    """Bytes a second, from ``200M``, ``1.5G``, ``800Ki``: powers of ten, unless an i says of two."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, int | float):
+            return float(value)
+        text = str(value).strip().removesuffix("/s")
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?", text, re.ASCII | re.IGNORECASE)
+        if found is None or float(found[1]) == 0:
+            self.fail("bytes a second above 0 are wanted, as in 200M, 1.5G, 800K", param, ctx)
+        return float(found[1]) * _POWERS[(found[2] or "").lower()]
 
 
 class Share(_Type):
@@ -148,6 +168,15 @@ def places(into_help: str) -> Decorator:
         click.option(
             "--db", metavar="URL", help="Records, as in sqlite:///units.db.  [default: DIR/.geofetch/units.db]"
         ),
+    )
+
+
+def scope() -> Decorator:
+    """Which of the stored files."""
+    return _all(
+        click.option("--repository", metavar="NAME", help="Only files of this repository."),
+        click.option("--type", "type_", metavar="TYPE", help="Only files of units of this type."),
+        click.option("--path", "pattern", metavar="PATTERN", help="Only files of this path; * stands for anything."),
     )
 
 

@@ -10,8 +10,10 @@ deleted, or replaced by anything but proven bytes.
     ok              whether the file is there now, proven
     state           "file": missing, corrupt, quarantined (put aside earlier), unknown (it could not be read);
                     "repair": also repaired, present (it was right after all)
-    was, why        "file": what the record said before, and what is wrong
+    was             what the record said before; "repair": what was found
+    why             "file": what is wrong
     source, error, aside    "repair": where from; why not; where the wrong file was put
+    wrong_bytes_from        "repair": sources that served something else than the file
 
 and, last, one for the whole
 
@@ -19,41 +21,41 @@ and, last, one for the whole
     command         "verify"
     ok, exit_code
     checked, present, missing, corrupt, quarantined, unknown, passed_over    files, as they were found
-    read_bytes, elapsed_s
+    resumed         whether it went on with a verify that was ended; the counts are those of the whole
+    read_bytes, elapsed_s    of this run
     repair          null, or files by what became of them: {"repaired", "present", "missing", …}
     signal, error   as get's and sync's (output.py)
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import closing, nullcontext
+import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from . import codes, options
+from .interrupted import Note
+from .mending import TOLD_MOST, Mended, check_place, check_repository, scope_of
 from .work import Work, perform
 
 if TYPE_CHECKING:
     from ..records import Recorder
-    from ..upkeep import Findings, Repair
+    from ..upkeep import Findings
 
 __all__ = ["verify"]
-
-#: Wrong files that are told one by one; the others are counted.
-TOLD_MOST = 100
 
 
 @click.command(short_help="Read again what is stored; mend what is wrong.")
 @options.places("The folder that is meant.")
 @click.option("--repair", is_flag=True, help="Fetch again what is wrong, from where its record says it came from.")
-@click.option("--repository", metavar="NAME", help="Only files of this repository.")
-@click.option("--type", "type_", metavar="TYPE", help="Only files of units of this type.")
-@click.option("--path", "pattern", metavar="PATTERN", help="Only files of this path; * stands for anything.")
+@options.scope()
 @click.option("--older-than", type=options.Duration(), help="Only files not verified for so long, as in 30d.")
 @click.option("--sample", type=options.Share(), help="So many of them by chance, or that share, as in 5%.")
+@click.option("--resume", is_flag=True, help="Go on with a verify of the same flags that was ended, if there is one.")
+@click.option("--rate", type=options.Rate(), help="Read no more bytes a second than this, as in 200M.")
+@click.option("--threads", type=click.IntRange(1, 512), help="Files read at once.  [default: one a processor]")
 @options.download()
 @options.identity()
 @click.option("--durable", is_flag=True, help="A repair that is reported outlives a cut of power.")
@@ -66,7 +68,12 @@ def verify(**given: Any) -> int:
     Exits with 11 if anything is wrong, and with 2 if the records know no such file in the folder that is meant.  With
     --repair what is wrong is fetched again, proven, and replaced in one step; what no source has is put aside, never
     deleted.  It then exits with 0 if all was mended, else with 11.
+
+    One that was ended, by Ctrl-C or by a crash, is gone on with by --resume: no file is read twice, and what it tells
+    at the end is told of the whole.
     """
+    if given["resume"] and given["sample"] is not None:
+        raise click.UsageError("--resume goes on with a verify of all that fits; leave out --sample")
     return perform("verify", options.told(**given), _verify)
 
 
@@ -76,8 +83,8 @@ class _Sum:
     def __init__(self, work: Work) -> None:
         self._work = work
         self.findings: Findings | None = None
-        self.repairs: Counter[str] | None = None
-        self.unmended = 0
+        self.resumed = False
+        self.mended: Mended | None = None
 
     def fields(self, code: int) -> Mapping[str, Any]:
         """The last object of --json."""
@@ -91,8 +98,9 @@ class _Sum:
             "ok": code == codes.OK,
             "exit_code": code,
             **counts,
+            "resumed": self.resumed,
             "elapsed_s": round(self._work.elapsed_s, 3),
-            "repair": None if self.repairs is None else dict(self.repairs),
+            "repair": None if self.mended is None else dict(self.mended.counts),
             "signal": self._work.signals.received,
             "error": error_fields(self._work.error, self._work.console.clean),
         }
@@ -105,59 +113,67 @@ def _verify(work: Work) -> int:
     total = _Sum(work)
     work.summary = total.fields
     with asked(told) as recorder:
-        if told["repository"] is not None and told["repository"] not in recorder.repositories():
-            raise click.UsageError(f"no repository is called {told['repository']!r} in these records")
+        check_repository(recorder, told)
         stores = stores_of(recorder, told)
-        _check_place(recorder, stores, told)
+        check_place(recorder, stores, told)
         try:
-            found = total.findings = _found(work, recorder, stores)
+            found = total.findings = _found(total, work, recorder, stores)
             _tell(work, found)
             if found.ok or not told["repair"]:
                 return codes.OK if found.ok else codes.WRONG
-            _repair(work, recorder, stores, total)
+            mended = total.mended = Mended(work)
+            mended.run(recorder, stores, found.checked - found.present, findings=found)
         finally:
             for store in stores.values():
                 store.close()
-    return codes.OK if total.unmended == 0 else codes.WRONG
+    return codes.OK if mended.unmended == 0 else codes.WRONG
 
 
-def _check_place(recorder: Recorder, stores: Mapping[str, Any], told: Mapping[str, Any]) -> None:
-    """A usage error where these records know other folders alone: nothing would be read, and it would look verified."""
-    # Not by age and not by chance: a folder whose files were all read yesterday is the right one.
-    asked = {"repository": told["repository"], "type": told["type_"], "path": told["pattern"]}
-    if any(recorder.count(store=name, **asked) for name in stores):
-        return
-    other = next(recorder.units(**asked), None)
-    if other is None:
-        return
-    from .places import root_of
-
-    more = " and in others" if recorder.count(store=other.store, **asked) < recorder.count(**asked) else ""
-    there = root_of(other.store) or other.store or "a store without a name"
-    raise click.UsageError(
-        f"nothing was checked: these records know no such file in {told['into']}, but in {there}{more}; give the folder"
-        " that they are about, or, for a copy of it, copy it together with its .geofetch"
-        + (", and leave out --db" if told["db"] else "")
-    )
-
-
-def _found(work: Work, recorder: Recorder, stores: Mapping[str, Any]) -> Findings:
+def _found(total: _Sum, work: Work, recorder: Recorder, stores: Mapping[str, Any]) -> Findings:
     from ..upkeep import verify as read_again
     from .downloads import sink_for
 
     told = work.told
+    note, began_at = _noted(work)
+    total.resumed = began_at is not None
     found = read_again(
         recorder,
         stores,
-        repository=told["repository"],
-        type=told["type_"],
-        path=told["pattern"],
+        **scope_of(told),
         older_than_s=told["older_than"],
         sample=told["sample"],
+        began_at=began_at,
+        jobs=told["threads"],
+        rate_bps=told["rate"],
         progress=_without_end(sink_for(work)),
     )
     work.console.above = None
+    if note is not None:
+        note.remove()
     return found
+
+
+def _noted(work: Work) -> tuple[Note | None, float | None]:
+    """The note of this verify, and when it began if it is gone on with.  A sample needs none."""
+    from .places import recorder_url
+
+    told = work.told
+    url = recorder_url(told)
+    if url is None or told["sample"] is not None:
+        return None, None
+    note = Note(url, {**scope_of(told), "older_than_s": told["older_than"], "into": bool(told["into"])})
+    began_at = note.began_at() if told["resume"] else None
+    if began_at is not None and began_at <= time.time():
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(began_at))
+        work.console.say(f"going on with the verify of {when}")
+        return note, began_at
+    if told["resume"]:
+        work.console.say("no verify of these flags was ended before its end; all is read")
+    try:
+        note.write(time.time())
+    except OSError as exc:
+        work.console.say(f"this verify cannot be gone on with if it is ended: {exc}")
+    return note, None
 
 
 def _without_end(sink: Any) -> Any:
@@ -179,51 +195,3 @@ def _tell(work: Work, found: Findings) -> None:
     if more > 0:
         work.console.fail(f"{more} more are wrong; geofetch units list --state tells them")
     work.console.say(found.summary())
-
-
-def _repair(work: Work, recorder: Recorder, stores: Mapping[str, Any], total: _Sum) -> None:
-    from ..upkeep import heal
-    from .downloads import report_for, settings
-    from .output import put
-
-    report = report_for(work)
-    repairs = heal(
-        recorder,
-        stores,
-        findings=total.findings,
-        size=work.told["jobs"],
-        progress=False if report is None else report,
-        decode=bool(work.told["decode"]),
-        **settings(work),
-    )
-    counts = total.repairs = Counter()
-    profiles: set[str] = set()
-    with report or nullcontext(), closing(repairs):  # type: ignore[type-var]
-        for one in repairs:
-            counts[one.state] += 1
-            total.unmended += not one.ok
-            profiles.update(_not_given(one))
-            if not one.ok and total.unmended <= TOLD_MOST:
-                work.console.fail(f"not mended: {one}")
-            if work.as_json:
-                put({"event": "repair", "ok": one.ok, **one.as_dict()})
-    work.console.above = None
-    told = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-    work.console.say(f"to repair: {told or 'nothing'}")
-    if profiles:
-        named = ", ".join(sorted(profiles))
-        work.console.fail(
-            f"records name profiles that are not kept here ({named}); geofetch profiles add NAME keeps one, --profiles"
-            " FILE names another file; or fetch such a file again by geofetch get URL --into DIR -o PATH, with --header"
-            " and the like"
-        )
-
-
-def _not_given(one: Repair) -> Iterator[str]:
-    """The names of the profiles without which sources of this file were not asked."""
-    from ..errors import SpecError
-
-    error: Any = one.error
-    for source, each in getattr(error, "errors", ()) or ((getattr(error, "source", None), error),):
-        if isinstance(each, SpecError) and source is not None and source.profile is not None:
-            yield source.profile

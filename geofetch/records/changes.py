@@ -328,11 +328,14 @@ class Mark:
 
 @dataclass(slots=True)
 class Note:
-    """A source failed.  Without a unit of its own the store is not known yet: then every file of that path is meant."""
+    """A source failed, or (``error`` is None) answered well.
+
+    Without a unit of its own the store is not known yet: then every file of that path is meant.
+    """
 
     spec: Spec
     source: Source
-    error: str
+    error: str | None
     at: int
     store: str | None
     place: Place = field(init=False)
@@ -350,9 +353,15 @@ class Note:
         for each in meant if self.identity is None else {self.identity}:
             row = book[each]
             known = None if row is None else row.sources.get(self.place)
-            if row is not None and known is not None and known[4] != self.at:
+            if row is None or known is None:
+                continue
+            if self.error is None:
+                told = (*known[:3], self.at, known[4], 0, None)
+            elif known[4] == self.at:  # it was written, and nobody heard of it
+                continue
+            else:
                 told = (*known[:4], self.at, known[5] + 1, self.error)
-                book.put(row.but(sources={**row.sources, self.place: told}))
+            book.put(row.but(sources={**row.sources, self.place: told}))
 
 
 @dataclass(slots=True)

@@ -21,8 +21,9 @@ from peewee import Database
 from ..errors import RecordError, SourceError, SpecError
 from ..events import Attempt, Kept, Listener
 from ..kills import INTERRUPTS, hold
-from ..spec import Digest
-from . import reader
+from ..spec import Digest, Source
+from . import census, reader
+from .census import RepositorySum
 from .changes import Change, Import, Mark, Note, Put
 from .database import located
 from .home import Home
@@ -208,6 +209,26 @@ class Recorder:
             raise SpecError(f"no unit is {state!r}; they are {', '.join(STATES)}")
         place = None if kept is None else self._home.kept(kept)
         return self._write(Mark(self._home.kept_unit(unit), state, result, place, tuple(digests), _now()))
+
+    def note(self, unit: Unit, source: Source, error: BaseException | None) -> Pending:
+        """Note how a source of ``unit`` did when it was asked: that it answered, or why not; committed when ``.get()``
+        returns."""
+        kept = self._home.kept_unit(unit)
+        told = None if error is None else type(error).__name__
+        return self._write(Note(kept.spec(), source, told, _now(), kept.store))
+
+    def repository_sums(self) -> list[RepositorySum]:
+        """Each repository, its units and their bytes, in the order of the names."""
+        return list(self._answer(census.repositories))
+
+    def only_in(self, repository: str, other: str) -> Iterator[Unit]:
+        """The units of ``repository`` that ``other`` does not have, in the order of their ids, read in pages."""
+        after: int | None = 0
+        while after is not None:
+            ids, after = self._answer(
+                partial(census.only_in, repository=repository, other=other, after=after, most=PAGE)
+            )
+            yield from map(self._home.known_unit, self._answer(partial(reader.units, ids=ids)))
 
     def put_unit(self, unit: Unit) -> Pending:
         """Remember a unit from elsewhere, in place of what was known of it; committed when ``.get()`` returns."""

@@ -3,6 +3,7 @@
     verify(recorder, store)     read again what is stored; the records learn what is present, missing or corrupt
     repair(recorder, store)     fetch again what is wrong, from the sources that the records know
     scrub, heal                 the same two, file by file, for millions of them
+    ask(sample(units))          whether sources answer; no file is fetched
 
 In: a Recorder, and the store (or stores, by name) that it remembers files of.  Out: Findings and Repaired, frozen.
 Never: a file deleted; a file moved that is right; a wrong file replaced by anything but proven bytes; a word in the
@@ -18,11 +19,25 @@ records that the store does not bear out.
     scrub        verify
     respec       what is fetched again, and how: a Spec from a Unit
     mend         repair
+    ask          sources, asked whether they answer
     abreast      many at once, few in memory
 """
 
+from .ask import Answer, ask, sample
 from .mend import heal, repair
 from .results import Finding, Findings, Repair, Repaired
 from .scrub import scrub, verify
 
-__all__ = ["Finding", "Findings", "Repair", "Repaired", "heal", "repair", "scrub", "verify"]
+__all__ = [
+    "Answer",
+    "Finding",
+    "Findings",
+    "Repair",
+    "Repaired",
+    "ask",
+    "heal",
+    "repair",
+    "sample",
+    "scrub",
+    "verify",
+]

@@ -20,18 +20,18 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, TypeAlias
 
-from ..errors import FetchError, SourceError, StoreError
+from ..errors import FetchError, IntegrityError, SourceError, StoreError
 from ..events import Attempt, Kept, Outcome
 from ..pool import Pool
 from ..records import Recorder, Unit
 from ..report.tally import printable
 from ..session import Session
-from ..spec import Digest, Profile
+from ..spec import Digest, Profile, Source
 from ..store import Store
 from .abreast import abreast
 from .inspector import RESULT_MOST, Inspector, Stores, counted, stores_of
 from .respec import NO_QUERY, in_own_words, of_sources, respec, together
-from .results import Finding, Findings, Gathered, Repair, Repaired
+from .results import Finding, Findings, Gathered, Mended, Repair, Repaired
 
 __all__ = ["heal", "repair"]
 
@@ -50,6 +50,8 @@ def repair(
     *,
     findings: Wrong = None,
     repository: str | None = None,
+    type: str | None = None,
+    path: str | None = None,
     state: Collection[str] = UNASKED,
     profiles: Mapping[str, Profile] | None = None,
     size: int = 32,
@@ -60,12 +62,12 @@ def repair(
 ) -> Repaired:
     """Fetch again what is wrong, each file from its recorded sources: what became of them.
 
-    ``findings``: what a :func:`verify` found, or Findings and Units one by one, lazily; without them all units (of
-    ``repository``) that the records call one of ``state``.  ``store``: whose files they are; or several, by the names
-    that the records know them by.  ``profiles``: Profiles by the names that the records have; a source whose profile is
-    not given is not asked, and its error is a SpecError.  ``size``, ``session``, ``progress`` and all other
-    ``settings`` (``retries=``, ``timeout=``, ``deadline=``, ``hooks=`` …) are a Pool's.  ``jobs``: files that are read
-    at once before they are put aside (None: as many as there are processors).
+    ``findings``: what a :func:`verify` found, or Findings and Units one by one, lazily; without them all units (of this
+    ``repository``, ``type`` and ``path``) that the records call one of ``state``.  ``store``: whose files they are; or
+    several, by the names that the records know them by.  ``profiles``: Profiles by the names that the records have; a
+    source whose profile is not given is not asked, and its error is a SpecError.  ``size``, ``session``, ``progress``
+    and all other ``settings`` (``retries=``, ``timeout=``, ``deadline=``, ``hooks=`` …) are a Pool's.  ``jobs``: files
+    that are read at once before they are put aside (None: as many as there are processors).
 
     A file that turns out to be right is left alone.  One that no source has is put aside by the store, if it is
     corrupt, and marked quarantined; if it is missing it stays so.  One that a source may have which was not asked stays
@@ -75,7 +77,7 @@ def repair(
     done = Gathered()
     began, fetched = time.monotonic(), 0
     mender = _Mender(recorder, store, profiles, jobs, size=size, session=session, progress=progress, **settings)
-    wanted = _wanted(recorder, findings, repository, state)
+    wanted = _wanted(recorder, findings, repository=repository, type=type, path=path, state=state)
     with closing(mender.mended(wanted)) as repairs:
         for one in repairs:
             done.add(one)
@@ -94,6 +96,8 @@ def heal(
     *,
     findings: Wrong = None,
     repository: str | None = None,
+    type: str | None = None,
+    path: str | None = None,
     state: Collection[str] = UNASKED,
     profiles: Mapping[str, Profile] | None = None,
     size: int = 32,
@@ -104,14 +108,12 @@ def heal(
 ) -> Iterator[Repair]:
     """As :func:`repair`, one Repair after the other, as they come; whoever stops taking them cancels the rest."""
     mender = _Mender(recorder, store, profiles, jobs, size=size, session=session, progress=progress, **settings)
-    return mender.mended(_wanted(recorder, findings, repository, state))
+    return mender.mended(_wanted(recorder, findings, repository=repository, type=type, path=path, state=state))
 
 
-def _wanted(
-    recorder: Recorder, findings: Wrong, repository: str | None, state: Collection[str]
-) -> Iterator[Finding | Unit]:
+def _wanted(recorder: Recorder, findings: Wrong, **filters: Any) -> Iterator[Finding | Unit]:
     if findings is None:
-        return recorder.units(repository=repository, state=state)
+        return recorder.units(**filters)
     if isinstance(findings, Findings) and findings.unlisted:
         return _marked_since(recorder, findings.began_at)
     return iter(findings)
@@ -164,14 +166,15 @@ class _Mender:
 
     def _mended(self, wanted: Finding | Unit) -> Repair | None:
         if isinstance(wanted, Finding) and wanted.state == "unknown":
-            return Repair(wanted.unit, "unknown", wanted.error or StoreError(wanted.why))
+            return Repair(wanted.unit, "unknown", "unknown", wanted.error or StoreError(wanted.why))
         known = wanted.unit if isinstance(wanted, Finding) else wanted
         if known.store not in self._inspector.stores:
             self.passed_over += 1
             return None
         # What was found may be hours old, and the file another one by now.
         unit = self._inspector.fresh(known)
-        return None if unit is None else self._fetched(unit)
+        done = None if unit is None else self._fetched(unit)
+        return done and replace(done, was=wanted.state)
 
     def _fetched(self, unit: Unit) -> Repair | None:
         spec, failed = respec(unit, self._profiles)
@@ -181,9 +184,10 @@ class _Mender:
             return self._given_up(unit, together(unit, failed, None), unasked=bool(failed))
         outcome = self._pools[unit.store].spawn(spec).get()
         if outcome.ok:
-            return self._recorded(unit, outcome)
+            return replace(self._recorded(unit, outcome), wrong_bytes_from=_liars(outcome))
         assert outcome.error is not None
-        return self._given_up(unit, together(unit, failed, outcome.error), outcome.fetched, bool(failed))
+        done = self._given_up(unit, together(unit, failed, outcome.error), outcome.fetched, bool(failed))
+        return done and replace(done, wrong_bytes_from=_liars(outcome))
 
     def _recorded(self, unit: Unit, outcome: Outcome) -> Repair:
         """The pool has recorded it as present; what the last look at it said is not true any more."""
@@ -197,7 +201,8 @@ class _Mender:
             moved = seen and replace(seen, store=unit.store)
         self._recorder.mark(unit, "present", result=result[:RESULT_MOST], kept=moved).get()
         now = replace(unit, state="present", scrub_result=result)
-        return Repair(now, "present" if source is None else "repaired", None, source, fetched_bytes=outcome.fetched)
+        state: Mended = "present" if source is None else "repaired"
+        return Repair(now, state, unit.state, None, source, fetched_bytes=outcome.fetched)
 
     def _given_up(self, unit: Unit, error: FetchError, fetched: int = 0, unasked: bool = False) -> Repair | None:
         """Nobody brought it: what is there now, and put aside if it is wrong and no source has the right one.
@@ -206,8 +211,8 @@ class _Mender:
         """
         found = self._inspector.examine(unit)
         if found is None or found.ok:
-            return None if found is None else Repair(found.unit, "present", fetched_bytes=fetched)
-        done = Repair(found.unit, found.state, error, fetched_bytes=fetched)
+            return None if found is None else Repair(found.unit, "present", found.was, fetched_bytes=fetched)
+        done = Repair(found.unit, found.state, found.was, error, fetched_bytes=fetched)
         if found.state == "corrupt" and not unasked and of_sources(error):
             return self._put_aside(found, done, error)
         if found.state in ("missing", "corrupt"):
@@ -252,6 +257,12 @@ class _Mender:
                 raised = raised or exc
         if raised is not None:
             raise raised
+
+
+def _liars(outcome: Outcome) -> tuple[Source, ...]:
+    """The sources that served wrong bytes, each once."""
+    lied = (one.source for one in outcome.attempts if isinstance(one.error, IntegrityError))
+    return tuple(dict.fromkeys(source for source in lied if source is not None))
 
 
 class _Explaining:

@@ -14,7 +14,7 @@ from ..errors import FetchError, SourceError, SourcesExhausted, SpecError
 from ..records import Unit
 from ..spec import Digest, Source, Spec
 
-__all__ = ["NO_QUERY", "in_own_words", "of_sources", "respec", "together"]
+__all__ = ["NO_QUERY", "in_own_words", "no_profile", "of_sources", "respec", "together"]
 
 Failed = tuple[Source | None, BaseException]
 
@@ -25,7 +25,7 @@ NO_QUERY = "the record keeps no query of this URL, because it carried a secret: 
 def respec(unit: Unit, profiles: Collection[str]) -> tuple[Spec | None, list[Failed]]:
     """What fetches this unit's file again, and the sources that cannot be asked; None where there is none to ask."""
     failed: list[Failed] = [
-        (one, _no_profile(one)) for one in unit.sources if one.profile is not None and one.profile not in profiles
+        (one, no_profile(one)) for one in unit.sources if one.profile is not None and one.profile not in profiles
     ]
     lost = [source for source, _ in failed]
     usable = tuple(one for one in unit.sources if one not in lost)
@@ -39,7 +39,8 @@ def respec(unit: Unit, profiles: Collection[str]) -> tuple[Spec | None, list[Fai
         return None, [*failed, (None, exc)]
 
 
-def _no_profile(source: Source) -> SpecError:
+def no_profile(source: Source) -> SpecError:
+    """What is said of a source whose profile was not given."""
     name = source.profile
     return SpecError(
         f"the record names the profile {name!r}, and it was not given:"

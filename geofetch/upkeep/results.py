@@ -141,16 +141,19 @@ class Repair:
     ``state``: repaired (fetched again, proven, in its place), present (it was right after all), quarantined (no source
     had it; the wrong file lies at ``aside`` now), missing (no source had it), corrupt (it could not be replaced, for a
     reason that is no source's or because a source was not asked, and is where it was), unknown (it could not be read).
-    ``unit``: the record, with its state and place as they are now.  ``source``: where it was fetched from.  ``error``:
-    why it is not repaired.
+    ``was``: what was found, or what the records said.  ``unit``: the record, with its state and place as they are now.
+    ``source``: where it was fetched from.  ``error``: why it is not repaired.  ``wrong_bytes_from``: sources that
+    served something else than the file.
     """
 
     unit: Unit
     state: Mended
+    was: str
     error: FetchError | None = None
     source: Source | None = None
     aside: Any = None
     fetched_bytes: int = 0
+    wrong_bytes_from: tuple[Source, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -162,9 +165,11 @@ class Repair:
         return {
             **_named(self.unit),
             "state": self.state,
+            "was": self.was,
             "error": None if self.error is None else str(self.error),
             "source": None if self.source is None else self.source.shown,
             "aside": None if self.aside is None else str(self.aside),
+            "wrong_bytes_from": [source.shown for source in self.wrong_bytes_from],
         }
 
     def __str__(self) -> str:

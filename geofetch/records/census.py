@@ -1,0 +1,59 @@
+"""Repositories as wholes: how much is in each, and what one has that another lacks.
+
+In: a database, names.  Out: values, in pages where there may be many.  Never: a write; a unit's own fields (reader.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from peewee import JOIN, Database, fn
+
+from .models import RepositoryRow, UnitRepositoryRow, UnitRow
+from .sql import fetched
+
+__all__ = ["RepositorySum", "only_in", "repositories"]
+
+
+@dataclass(frozen=True, slots=True)
+class RepositorySum:
+    """A repository: how many units it has, of how many bytes, and how many of them are in which state."""
+
+    name: str
+    units: int
+    size: int
+    states: Mapping[str, int] = field(hash=False)
+
+
+def repositories(database: Database) -> list[RepositorySum]:
+    """All of them, in the order of their names."""
+    query = RepositoryRow.select(RepositoryRow.name, UnitRow.state, fn.COUNT(UnitRow.id), fn.SUM(UnitRow.size))
+    query = query.join(UnitRepositoryRow, JOIN.LEFT_OUTER).join(UnitRow, JOIN.LEFT_OUTER)
+    by_name: dict[str, dict[str, tuple[int, int]]] = {}
+    for name, state, count, size in fetched(database, query.group_by(RepositoryRow.name, UnitRow.state)):
+        states = by_name.setdefault(name, {})
+        if state is not None:
+            states[state] = int(count), int(size or 0)
+    return [
+        RepositorySum(
+            name,
+            sum(count for count, _ in states.values()),
+            sum(size for _, size in states.values()),
+            {state: count for state, (count, _) in sorted(states.items())},
+        )
+        for name, states in sorted(by_name.items())
+    ]
+
+
+def only_in(database: Database, repository: str, other: str, after: int, most: int) -> tuple[list[int], int | None]:
+    """The ids beyond ``after`` of units in ``repository`` and not in ``other``, ``most`` of them; and the last one,
+    None: there are no more."""
+    others = UnitRepositoryRow.alias()
+    named = RepositoryRow.alias()
+    there = others.select(others.unit).join(named, on=(named.id == others.repository))
+    there = there.where(named.name == other, others.unit == UnitRepositoryRow.unit)
+    query = UnitRepositoryRow.select(UnitRepositoryRow.unit).join(RepositoryRow)
+    query = query.where(RepositoryRow.name == repository, UnitRepositoryRow.unit > after, ~fn.EXISTS(there))
+    found = [ident for (ident,) in fetched(database, query.order_by(UnitRepositoryRow.unit).limit(most))]
+    return found, found[-1] if len(found) == most else None
