@@ -14,13 +14,14 @@ from geofetch.records import Recorder, listing
 from geofetch.spec import Spec
 
 from .support.mirrors import Mirror
+from .support.servers import Place
 from .test_cli import run
 from .test_records import STORE, store
 
 
 @pytest.fixture
-def recorder(tmp_path: Path) -> Iterator[Recorder]:
-    with Recorder(f"sqlite:///{tmp_path}/units.db") as opened:
+def recorder(database: Place) -> Iterator[Recorder]:
+    with Recorder(database.url) as opened:
         yield opened
 
 

@@ -73,8 +73,8 @@ class Mended:
             named = ", ".join(sorted(profiles))
             work.console.fail(
                 f"records name profiles that are not kept here ({named}); geofetch profiles add NAME keeps one,"
-                " --profiles FILE names another file; or fetch such a file again by geofetch get URL --into DIR -o PATH,"
-                " with --header and the like"
+                " --profiles FILE names another file; or fetch such a file again by"
+                " geofetch get URL --into DIR -o PATH, with --header and the like"
             )
         for origin, count in self.liars.most_common(10):
             work.console.say(f"{origin} served wrong bytes, {count} times; its records say so")

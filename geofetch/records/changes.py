@@ -355,6 +355,7 @@ class Note:
             known = None if row is None else row.sources.get(self.place)
             if row is None or known is None:
                 continue
+            told: SourceFields
             if self.error is None:
                 told = (*known[:3], self.at, known[4], 0, None)
             elif known[4] == self.at:  # it was written, and nobody heard of it
