@@ -39,6 +39,7 @@ from tests.origin.scenes import Scene
 from tests.support.diary import Diary, sha256
 from tests.support.leftovers import descriptors, greenlets
 from tests.support.mirrors import Mirror, Origins
+from tests.support.servers import Server
 from tests.support.waiting import until
 from tests.support.walking import *  # noqa: F403 - the fixtures of these tests
 from tests.support.walking import pooled
@@ -241,10 +242,26 @@ def test_every_spec_that_was_pulled_has_one_outcome_and_only_proven_bytes_stay(
     note(f"outcomes: {run_and_check(world, tmp_path_factory.mktemp('batch'), batch, seed)}")
 
 
-def run_and_check(world: World, folder: Path, batch: Batch, seed: int) -> list[Outcome]:
+@given(batch=batches, seed=st.integers(0, 3))
+@settings(
+    max_examples=max(EXAMPLES // 5, 1),
+    deadline=None,
+    database=None,
+    derandomize=ASKED_FOR is None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
+)
+@pytest.mark.timeout(1200)
+def test_so_it_is_with_records_on_a_server(
+    world: World, tmp_path_factory: pytest.TempPathFactory, postgresql: Server, batch: Batch, seed: int
+) -> None:
+    url = postgresql.place().url
+    note(f"outcomes: {run_and_check(world, tmp_path_factory.mktemp('batch'), batch, seed, url)}")
+
+
+def run_and_check(world: World, folder: Path, batch: Batch, seed: int, url: str | None = None) -> list[Outcome]:
     before = left_open()
     specs = [world.spec(one) for one in batch.wanted]
-    run = Running(batch, specs, folder)
+    run = Running(batch, specs, folder, url)
     run.pool._kit.dice.seed(seed)  # type: ignore[attr-defined]
     with run:
         run.go()
@@ -263,7 +280,7 @@ def left_open() -> Counter[str]:
 class Running:
     """One batch on its way: what was pulled, what was handed over, what was raised."""
 
-    def __init__(self, batch: Batch, specs: list[Spec], folder: Path) -> None:
+    def __init__(self, batch: Batch, specs: list[Spec], folder: Path, url: str | None = None) -> None:
         self.batch = batch
         self.specs = specs
         self.pulled: list[Spec] = []
@@ -271,7 +288,7 @@ class Running:
         self.raised: BaseException | None = None
         self.diary = Diary()
         self.store = FileStore(folder / "store")
-        self.recorder = Recorder(f"sqlite:///{folder}/units.db")
+        self.recorder = Recorder(url or f"sqlite:///{folder}/units.db")
         making = Making(batch.mischief)
         self.pool: Pool = pooled(
             batch.size,

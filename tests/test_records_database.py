@@ -10,11 +10,12 @@ import pytest
 from peewee import Database, SqliteDatabase
 
 from geofetch.errors import RecordError, SpecError
-from geofetch.records import Recorder, migrations
+from geofetch.records import Recorder, migrations, unit_files
 from geofetch.records.database import located, of_database
 from geofetch.records.migrations import bring_up, version_of
 from geofetch.spec import Spec
 
+from .support.servers import Place
 from .test_records import STORE, only, sha256, store
 
 #: The schema of version 1, as it was first given out; it never changes.
@@ -152,6 +153,46 @@ def test_a_database_of_version_1_is_read_and_written(old: Path) -> None:
         assert [source.url for source in only(found).sources] == ["http://a.example/a", "http://b.example/a"]
 
 
+#: What older versions left behind, as SQL, and what they knew then, as unit files: records_1 and so on.
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.mark.parametrize("version", range(1, len(migrations.MIGRATIONS) + 1))
+def test_what_an_older_version_recorded_is_all_there(path: Path, tmp_path: Path, version: int) -> None:
+    connection = sqlite3.connect(path)
+    connection.executescript((DATA / f"records_{version}.sql").read_text(encoding="utf-8"))
+    connection.close()
+    known = (DATA / f"records_{version}.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(known) > 40
+    with recorder(path) as found:
+        units = list(found.units())
+        assert units == [unit_files.loads(line) for line in known]
+        for unit in units:  # the same news changes nothing
+            found.put_unit(unit)
+        found.flush()
+        assert list(found.units()) == units
+        recorded = next(unit for unit in units if unit.path == "pool/02.rpm")
+        store(found, Spec("http://new.example/a", path=recorded.path, digests=sha256(b"2")), b"2")
+        sources = [source.url for source in found.unit(recorded.id).sources]
+        assert sources == [*(source.url for source in recorded.sources), "http://new.example/a"]
+    with recorder(tmp_path / "new.db") as found:
+        found.count()
+    assert shape(path) == shape(tmp_path / "new.db")
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()
+
+
+def test_what_one_database_knows_another_is_told(database: Place) -> None:
+    known = [unit_files.loads(line) for line in (DATA / "records_1.jsonl").read_text(encoding="utf-8").splitlines()]
+    with Recorder(database.url) as found:
+        for unit in known:
+            found.put_unit(unit)
+        found.flush()
+        assert list(found.units()) == known
+
+
 def add_note(database: Database) -> None:
     database.execute_sql("ALTER TABLE units ADD COLUMN note TEXT")
 
@@ -173,10 +214,11 @@ def versions(path: Path) -> list[int]:
 
 
 def test_an_older_database_is_carried_forwards_step_by_step(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(migrations, "MIGRATIONS", (add_note, fill_note))
+    ours = migrations.MIGRATIONS
+    monkeypatch.setattr(migrations, "MIGRATIONS", (*ours, add_note, fill_note))
     with recorder(old) as found:
         assert only(found).path == "a"
-    assert versions(old) == [1, 2, 3]
+    assert versions(old) == list(range(1, len(ours) + 4))
     with recorder(old) as found:  # once is enough
         assert only(found).path == "a"
     connection = sqlite3.connect(old)

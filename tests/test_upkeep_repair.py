@@ -5,11 +5,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import sqlite3
 import subprocess
 import sys
 import threading
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -652,8 +650,7 @@ def test_a_process_that_dies_in_a_repair_leaves_records_that_are_true(ground: Gr
 
 
 def _rows(ground: Ground) -> list[tuple[str, str, int]]:
-    with closing(sqlite3.connect(ground.url.removeprefix("sqlite:///"))) as database:
-        return list(database.execute("select path, state, size_bytes from units"))
+    return ground.place.rows("select path, state, size_bytes from units")
 
 
 def test_records_that_cannot_be_written_end_it(ground: Ground) -> None:

@@ -16,6 +16,7 @@ from geofetch import FileStore, Pool, Recorder, Source, Spec
 from geofetch.records import Unit
 from geofetch.transport import shared
 from tests.support.mirrors import Handle, Mirror
+from tests.support.servers import Place
 
 Harm = Callable[[Path], None]
 
@@ -23,11 +24,12 @@ Harm = Callable[[Path], None]
 class Ground:
     """A FileStore under ``root`` and a Recorder; ``content`` is what every file should be, by its name."""
 
-    def __init__(self, folder: Path, mirror: Mirror, layout: Any = "path") -> None:
+    def __init__(self, folder: Path, mirror: Mirror, layout: Any = "path", place: Place | None = None) -> None:
         self.mirror = mirror
         self.root = folder / "srv"
         self.store = FileStore(self.root, layout=layout)
-        self.url = f"sqlite:///{folder}/units.db"
+        self.place = place or Place("sqlite", f"sqlite:///{folder}/units.db")
+        self.url = self.place.url
         self.recorder = Recorder(self.url)
         self.content: dict[str, bytes] = {}
         self.random = Random(24)
@@ -148,8 +150,8 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture
-def ground(warm: None, tmp_path: Path, mirror: Mirror) -> Iterator[Ground]:
-    made = Ground(tmp_path, mirror)
+def ground(warm: None, tmp_path: Path, mirror: Mirror, database: Place) -> Iterator[Ground]:
+    made = Ground(tmp_path, mirror, place=database)
     yield made
     made.close()
 

@@ -19,20 +19,17 @@ from ..errors import RecordError
 from .database import kind_of
 from .models import MODELS, SchemaRow
 from .sql import done, fetched, run
-from .units import place_hash
 
 __all__ = ["MIGRATIONS", "bring_up", "version_of"]
 
 Migration: TypeAlias = Callable[[Database], None]
 
 
-def _sources_have_a_place(database: Database) -> None:
-    """1 to 2: a source is known by a hash of its URL and profile.  Version 1 was SQLite's alone.
+def _sources_have_a_position(database: Database) -> None:
+    """1 to 2: a source is known by its position, not by its URL.  Version 1 was SQLite's alone.
 
-    The index of all URLs was larger than their table's own columns, and no other database has one for long ones.
+    Its index of all URLs was as large as the table, and no server has one for long ones.
     """
-    connection = database.connection()  # type: ignore[no-untyped-call]
-    connection.create_function("geofetch_place", 2, place_hash, deterministic=True)
     for step in _SOURCES_2:
         done(database, step)
 
@@ -42,15 +39,17 @@ _SOURCES_2 = (
     """CREATE TABLE "sources_2" ("id" INTEGER NOT NULL PRIMARY KEY, "unit_id" INTEGER NOT NULL, "url" TEXT NOT NULL,
     "profile" TEXT NOT NULL, "priority" INTEGER NOT NULL, "weight" INTEGER NOT NULL, "secret_query" INTEGER NOT NULL,
     "last_ok_at_us" INTEGER, "last_failed_at_us" INTEGER, "failures" INTEGER NOT NULL, "last_error" TEXT,
-    "place" BLOB NOT NULL, FOREIGN KEY ("unit_id") REFERENCES "units" ("id") ON DELETE CASCADE)""",
+    "position" INTEGER NOT NULL, FOREIGN KEY ("unit_id") REFERENCES "units" ("id") ON DELETE CASCADE)""",
     """INSERT INTO sources_2 SELECT id, unit_id, url, profile, priority, weight, secret_query, last_ok_at_us,
-    last_failed_at_us, failures, last_error, geofetch_place(url, profile) FROM sources ORDER BY id""",
+    last_failed_at_us, failures, last_error,
+    (SELECT count(*) FROM sources AS earlier WHERE earlier.unit_id = sources.unit_id AND earlier.id < sources.id)
+    FROM sources ORDER BY id""",
     "DROP TABLE sources",
     'ALTER TABLE "sources_2" RENAME TO "sources"',
-    'CREATE UNIQUE INDEX "sourcerow_unit_id_place" ON "sources" ("unit_id", "place")',
+    'CREATE UNIQUE INDEX "sourcerow_unit_id_position" ON "sources" ("unit_id", "position")',
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_sources_have_a_place,)
+MIGRATIONS: tuple[Migration, ...] = (_sources_have_a_position,)
 
 
 def version_of(database: Database, name: str, newest: int | None = None) -> int | None:

@@ -1,8 +1,9 @@
 """The tables, in peewee's words and in no database's dialect.
 
 Of what may be long (a path, a URL) only SQLite has an index as of any other value: PostgreSQL's ends at 2,700 bytes,
-MySQL's at 3,072.  A unit is known by a hash, and so is a source's place; for paths and keys a database of another kind
-has an index of its own (database/).
+MySQL's at 3,072.  A unit is known by a hash, a source by its position among those of its unit; that there is none twice
+is up to the one writer, who has them in a dict.  For paths and keys each kind of server has an index of its own
+(database/).
 
     units              one row a unit; ``identity`` is its natural key (type and canonical JSON key), hashed
     digests            algorithm, value in bytes, and whether a spec told it (trusted) or it was only observed
@@ -124,11 +125,11 @@ class SourceRow(Model):
     last_failed_at = BigIntegerField(column_name="last_failed_at_us", null=True)
     failures = IntegerField()
     last_error = TextField(null=True)
-    place = HashField()  # of url and profile
+    position = IntegerField()  # 0 is the one told first
 
     class Meta:
         table_name = "sources"
-        indexes = ((("unit", "place"), True),)
+        indexes = ((("unit", "position"), True),)
 
 
 class RepositoryRow(Model):

@@ -24,7 +24,7 @@ from .changes import Book, Place, Put, Row
 from .database import kind_of
 from .models import DigestRow, RepositoryRow, SourceRow, UnitRepositoryRow, UnitRow
 from .sql import done, run, text_of
-from .units import Health, Unit, place_hash
+from .units import Health, Unit
 
 __all__ = ["ask", "chunks", "load", "load_ids", "load_rivals", "save", "save_new", "unit_of", "unsigned"]
 
@@ -39,7 +39,7 @@ MOST_ROWS, STEP = 128, 16
 #: The columns of a unit in the order of the fields of Row, of a digest and of a source in the order of what Row tells.
 UNIT = [each.name for each in fields(Row) if each.name not in ("digests", "sources", "repositories", "id")]
 DIGEST_KEY, DIGEST = ["unit", "algorithm"], ["value", "trusted"]
-SOURCE_KEY, SOURCE_PLACE = ["unit", "place"], ["url", "profile"]
+SOURCE_KEY, PLACE = ["unit", "position"], ["url", "profile"]
 SOURCE = ["priority", "weight", "secret_query", "last_ok_at", "last_failed_at", "failures", "last_error"]
 
 #: Those of a new unit and of its sources that are not empty (NULL), in the order in which ``save_new`` tells them.
@@ -142,7 +142,7 @@ def _row(unit: tuple[Any, ...]) -> Row:
 
 def _children(database: Database, model: type[Model], names: list[str], ids: Iterable[int]) -> Iterator[Any]:
     owner: Any = model.unit  # type: ignore[attr-defined]
-    order = DigestRow.algorithm if model is DigestRow else SourceRow.id
+    order = DigestRow.algorithm if model is DigestRow else SourceRow.position
     told = [owner, *_fields(model, names)]
     return ask(database, model.__name__, ids, lambda ids: model.select(*told).where(owner.in_(ids)).order_by(order))
 
@@ -197,14 +197,14 @@ def save_new(database: Database, puts: Sequence[Put], places: set[Place]) -> Seq
             units[_NEW_INODE] = _signed(put.kept.inode)
         for algorithm, (value, trusted) in put.proofs.items():
             digests += (number, algorithm, bytearray(value), truth(trusted))
-        for (url, profile), (priority, weight, secret, ok_at, _, failures, _) in put.places.items():
-            place = bytearray(place_hash(url, profile))
-            sources += (number, place, url, profile, priority, weight, truth(secret), ok_at, failures)
+        for position, ((url, profile), told) in enumerate(put.places.items()):
+            priority, weight, secret, ok_at, _, failures, _ = told
+            sources += (number, position, url, profile, priority, weight, truth(secret), ok_at, failures)
         if put.spec.repository is not None:
             repositories.append((number, put.spec.repository))
     _upsert(database, UnitRow, NEW_UNIT, units, [])
     _upsert(database, DigestRow, DIGEST_KEY + DIGEST, digests, [])
-    _upsert(database, SourceRow, SOURCE_KEY + SOURCE_PLACE + NEW_SOURCE, sources, [])
+    _upsert(database, SourceRow, SOURCE_KEY + PLACE + NEW_SOURCE, sources, [])
     _write_repositories(database, repositories)
     return ids
 
@@ -258,15 +258,15 @@ def _save_sources(database: Database, changed: list[tuple[Row | None, Row]]) -> 
     fresh: list[Any] = []
     for old, row in changed:
         known = {} if old is None else old.sources
-        # Their order is that of their ids: what was known must come first, or all are written anew.
+        # What was known keeps its position, or all are written anew.
         if list(known) != list(row.sources)[: len(known)]:
             gone.append(row.id)
             known = {}
-        for place, told in row.sources.items():
+        for position, (place, told) in enumerate(row.sources.items()):
             if known.get(place) != told:
-                fresh += (row.id, place_hash(*place), *place, *told)
+                fresh += (row.id, position, *place, *told)
     _forget(database, SourceRow, gone)
-    _upsert(database, SourceRow, SOURCE_KEY + SOURCE_PLACE + SOURCE, fresh, SOURCE_KEY)
+    _upsert(database, SourceRow, SOURCE_KEY + PLACE + SOURCE, fresh, SOURCE_KEY)
 
 
 def _save_repositories(database: Database, changed: list[tuple[Row | None, Row]]) -> None:

@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -172,11 +171,6 @@ _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=Fals
 def identity(kind: str, key: str) -> bytes:
     """Sixteen bytes for a natural key: any database's index takes them, PostgreSQL's not a key of 4,095."""
     return hashlib.sha256(f"{kind}\0{key}".encode(errors="surrogatepass")).digest()[:16]
-
-
-def place_hash(url: str, profile: str) -> bytes:
-    """Sixteen bytes for a place: a URL may be longer than any index takes but SQLite's."""
-    return blake2b(f"{url}\0{profile}".encode(errors="surrogatepass"), digest_size=16).digest()
 
 
 def profile_name(profile: Profile | str | None) -> str:
