@@ -7,7 +7,6 @@ Never: where profiles are kept; what is asked.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from .errors import SpecError
 from .session import Session
@@ -27,8 +26,9 @@ class Sessions:
                 raise SpecError(f"the profile {name!r} is no geofetch.Profile, but {type(profile).__name__}")
         self._base = base
         self._named = dict(profiles)
-        #: By profile, which is kept beside the Session: what goes by its id must not be another one tomorrow.
-        self._made: dict[Any, tuple[Session, Profile]] = {}
+        self._made: dict[Profile, Session] = {}
+        #: Those of profiles without a hash, by id; the profile is kept beside it, so that its id stays its own.
+        self._by_id: dict[int, tuple[Session, Profile]] = {}
         self._bare: dict[int, Session] = {}
 
     def __call__(self, profile: Profile | str | None) -> Session:
@@ -38,11 +38,19 @@ class Sessions:
             if profile not in self._named:
                 raise SpecError(f"no profile is called {profile!r}; give it: profiles={{{profile!r}: Profile(…)}}")
             profile = self._named[profile]
-        key = _key(profile)
-        found = self._made.get(key)
+        try:
+            found = self._made.get(profile)
+        except TypeError:  # an auth of requests' own kind, as HTTPDigestAuth, has no hash
+            return self._unhashed(profile)
         if found is None:
             # Its secrets are looked for, and others may have come here meanwhile: the first one stays.
-            found = self._made.setdefault(key, (self._base.with_profile(profile), profile))
+            found = self._made.setdefault(profile, self._base.with_profile(profile))
+        return found
+
+    def _unhashed(self, profile: Profile) -> Session:
+        found = self._by_id.get(id(profile))
+        if found is None:
+            found = self._by_id.setdefault(id(profile), (self._base.with_profile(profile), profile))
         return found[0]
 
     def asking(self, spec: Spec, source: Source) -> Session:
@@ -67,14 +75,6 @@ class Sessions:
             if known is not None and (callable(known.auth) or _calls_out(known)):
                 return False
         return self._base.calls_nobody
-
-
-def _key(profile: Profile) -> Any:
-    try:
-        hash(profile)
-    except TypeError:  # an auth of requests' own kind, as HTTPDigestAuth, has no hash
-        return id(profile)
-    return profile
 
 
 def _calls_out(profile: Profile) -> bool:

@@ -82,7 +82,9 @@ raise SystemExit(code)
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["sync", "--help"], ["--version"], ["help", "exit-codes"]], ids=" ".join
+    "arguments",
+    [["--help"], ["sync", "--help"], ["profiles", "add", "--help"], ["--version"], ["help", "exit-codes"]],
+    ids=" ".join,
 )
 def test_help_imports_click_and_the_standard_library_only(arguments: list[str], tmp_path: Path) -> None:
     done = subprocess.run(

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
+import pty
+import re
 import sqlite3
 import stat
+import struct
+import termios
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,12 +22,17 @@ import pytest
 from cryptography.fernet import Fernet
 from cryptography.hazmat.primitives import serialization
 
-from geofetch import Profiles, Secret, Session
+from geofetch import Profiles, Secret, Session, unlock
+from geofetch.cli.console import Console
+from geofetch.cli.kept import open_file
+from geofetch.cli.signals import Signals
+from geofetch.cli.work import Work
 
+from . import documents
 from .origin.scenes import Scene
 from .support.certs import Authority
 from .support.mirrors import Mirror, Origins, Tree
-from .test_cli import Done, files_in, run
+from .test_cli import ROOT, Done, files_in, run
 
 
 @pytest.fixture
@@ -201,6 +211,9 @@ def test_a_profile_is_tested_by_a_real_connection(profiles: Any, mutual: Mirror,
     (gone,) = profiles("test", "a", file.url, "--json", env=env).objects
     assert (gone["ok"], gone["exit_code"], gone["status"]) == (False, 7, 404)
     assert gone["secrets"] == {"password": "env:PW"}
+    rows = documents.rows((ROOT / "docs/reference/command.rst").read_text(encoding="utf-8"), "json-profiles-test")
+    assert set(gone) == {field for row in rows for field in re.findall(r"``(\w+)``", row[0])}
+    assert set(gone["tls"][0]) <= {field for row in rows for field in re.findall(r"``(\w+)``", row[1])}
     assert gone["tls"][0]["trusted"] is True
     assert profiles("test", "a", file.url, env=env).code == 9
     assert {one.client for one in mutual.connections} == {"alice"}
@@ -242,19 +255,22 @@ def test_get_asks_by_the_profile_and_each_source_by_its_own(
 ) -> None:
     profiles("add", "a", "--token-from", "env:A", "-H", "X-Team: a", "-H", "X-More: a")
     profiles("add", "b", "--token-from", "env:B")
-    gone, there = mirror.serves(status=404, name="f"), mirror.serves(b"x", name="f")
+    # Both have the same priority: who is asked first is chance, and neither is to have it.
+    gone, there = mirror.serves(status=404, name="f"), mirror.serves(status=404, name="f")
     env = {"A": "aaa", "B": "bbb"}
     more = ("--source", f"b={there.url}", "-H", "X-More: said", "--profiles", path)
-    done = run("get", gone.url, *more, "--profile", "a", cwd=tmp_path, env=env)
-    assert done.code == 0, done.err
+    done = run("get", gone.url, *more, "--profile", "a", "--retries", "1", cwd=tmp_path, env=env)
+    assert done.code == 7, done.err
     told = [gone.request.header(name) for name in ("Authorization", "X-Team", "X-More")]
     assert told == ["Bearer aaa", "a", "said"]
     assert there.request.header("Authorization") == "Bearer bbb"
     assert there.request.header("X-More") is None
     unknown = run("get", gone.url, "--profile", "c", "--profiles", path, cwd=tmp_path, env=env)
     assert (unknown.code, "no profile is called 'c'" in unknown.err) == (2, True)
-    named = run("get", there.url, "--profile", "b", cwd=tmp_path, env={**env, "GEOFETCH_PROFILES": str(path)})
+    file = mirror.serves(b"x", name="f")
+    named = run("get", file.url, "--profile", "b", cwd=tmp_path, env={**env, "GEOFETCH_PROFILES": str(path)})
     assert named.code == 0, named.err
+    assert file.request.header("Authorization") == "Bearer bbb"
 
 
 def test_sync_reads_names_from_a_manifest_and_verify_repairs_by_them(
@@ -343,7 +359,47 @@ def test_pulps_sources_are_imported_and_asked_before_the_manifests_own(
     assert profiles("remove", "near").code == 0
 
 
+def test_what_is_imported_is_encrypted_where_the_file_names_a_key(profiles: Any, path: Path, tmp_path: Path) -> None:
+    path.write_text('[fernet]\nkeys = ["env:KEY"]\n')
+    (tmp_path / "a.conf").write_text(CONF.format(near="https://near.example", empty="http://e/", off="http://o/"))
+    done = profiles("import", "a.conf", "-vvv", env={"KEY": Fernet.generate_key().decode()})
+    assert done.code == 0, done.err
+    assert "s3cret" not in path.read_text() + done.err
+    assert Profiles.load(path).table("near")["password"].startswith("fernet:")
+
+
+def test_on_a_terminal_it_is_a_table(profiles: Any, path: Path) -> None:
+    path.write_text('[profiles.a]\ntoken = "env:A"\n[sources.s]\nurls = ["https://h/"]\npriority = 2\nprofile = "a"\n')
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+    try:
+        assert profiles("list", stdout=theirs, env={"TERM": "dumb"}).code == 0
+    finally:
+        os.close(theirs)
+    with open(ours, "rb", buffering=0) as terminal:
+        lines = [line.split() for line in terminal.read(65536).decode().splitlines()]
+    assert lines == [
+        ["name", "for", "signs", "in", "by", "TLS", "proxy", "secrets"],
+        ["a", "any", "token", "-", "-", "env"],
+        ["content", "source", "priority", "asked", "by", "URL"],
+        ["s", "2", "a", "https://h/"],
+    ]
+
+
 # -------------------------------------------------------------------------------------------------------------- secrets
+
+
+def test_a_secret_of_the_file_is_shown_by_nobody_in_the_process(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unlock, "observers", [])
+    monkeypatch.setenv("TOKEN", "resolved-later")
+    path.write_text("[profiles.a]\ntoken = 'env:TOKEN'\n[profiles.b]\ntoken = 'in-clear'\n")
+    path.chmod(0o600)
+    work = Work("get", {"profiles_file": str(path)}, Console(), Signals(print))
+    kept = open_file(work)
+    assert work.console.clean("it is in-clear, and resolved-later") == "it is ***, and resolved-later"
+    Session(kept["a"])
+    assert work.console.clean("it is in-clear, and resolved-later") == "it is ***, and ***"
+
 
 #: Six kinds of secret, each by another way; letters of its own tell a leak's way.
 CANARIES = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import re
 import stat
 import subprocess
 import sys
@@ -20,8 +21,10 @@ from requests.auth import HTTPDigestAuth
 import geofetch
 from geofetch import Pool, Profile, Profiles, Secret, Session, Source, Spec, SpecError
 from geofetch.profile_files import ContentSource, default_path, read_conf
+from geofetch.profile_files.fields import KEYS
 from geofetch.profile_files.sources import with_alternates
 
+from . import documents
 from .support.certs import Authority
 from .support.mirrors import Mirror, Origins
 from .support.process import ROOT
@@ -129,6 +132,7 @@ WRONGLY: dict[str, tuple[str, str]] = {
     "no proxy": ("[profiles.a]\nproxy = 'ftp://me:s3cret@p'\n", r"\[profiles.a\]: a proxy is a URL as"),
     "CA and anyone": ("[profiles.a]\nca = 'x'\nverify = false\n", r"\[profiles.a\]: verify=False and a CA contradict"),
     "no name": ("[profiles.' a']\nverify = true\n", r"a profile's name is text in one line"),
+    "a name that is taken": ("[profiles.stranger]\nverify = true\n", r"'stranger' is what geofetch calls"),
     "no table": ("profiles = 1\n", r"\[profiles\]: a table is wanted for each, as \[profiles.mirror\]"),
     "a value for a table": ("[profiles]\na = 1\n", r"\[profiles.a\]: a table is wanted, not a number"),
     "key in clear": (f"[fernet]\nkeys = ['{'s3cret' * 7}']\n", r"\[fernet\] keys: a key comes from outside: env:NAME"),
@@ -136,6 +140,10 @@ WRONGLY: dict[str, tuple[str, str]] = {
     "source of nobody": (
         "[sources.a]\nurls=['http://h/']\nprofile='b'\n",
         r"\[sources.a\] profile: no profile is call",
+    ),
+    "source with a password": (
+        "[sources.a]\nurls=['http://me:s3cret@h/']\n",
+        r"\[sources.a\] urls: a URL of it holds a name or a password; a profile says who asks",
     ),
     "source before the first": (
         "[sources.a]\nurls=['http://h/']\npriority=-1\n",
@@ -148,7 +156,7 @@ WRONGLY: dict[str, tuple[str, str]] = {
 def test_what_is_wrong_is_named_by_file_table_and_key_and_never_repeated(kept: Kept, text: str, words: str) -> None:
     with pytest.raises(SpecError, match=words) as caught:
         kept(text)
-    assert "profiles.toml" in str(caught.value) or "name is text" in str(caught.value)
+    assert "profiles.toml" in str(caught.value)
     assert "s3cret" not in str(caught.value)
 
 
@@ -707,3 +715,40 @@ def test_the_key_of_a_certificate_is_opened_by_a_secret(mutual: Mirror, ca: Auth
     )
     assert Session(profile).get(mutual.serves(b"x").url).content == b"x"
     assert [one.client for one in mutual.connections] == ["alice"]
+
+
+WITHOUT = """
+import sys
+for name in ("tomlkit", "cryptography", "keyring"):
+    sys.modules[name] = None  # as if it were not installed
+import geofetch
+from geofetch import Profile, Profiles, Secret, Session, SpecError
+def said(call):
+    try:
+        call()
+    except SpecError as error:
+        print(error)
+kept = Profiles.load("profiles.toml")
+said(lambda: Session(Profile(token=Secret("keyring:a/b"))))
+said(lambda: Session(kept["a"]))
+kept.add(Profile(name="b"))
+said(kept.save)
+"""
+
+
+def test_what_an_extra_brings_is_named_where_it_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "profiles.toml").write_text('[fernet]\nkeys=["env:PATH"]\n[profiles.a]\ntoken="fernet:gA"\n')
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = [sys.executable, "-c", WITHOUT]
+    done = subprocess.run(run, env=env, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "the profile: its token: keyring:a/b wants the package keyring: pip install geofetch[keyring]",
+        "the profile 'a': its token: fernet:… wants the package cryptography: pip install geofetch[profiles]",
+        "writing profiles wants the package tomlkit: pip install geofetch[profiles]",
+    ]
+
+
+def test_every_key_stands_in_the_document() -> None:
+    told = documents.rows((ROOT / "docs/howto/kept_profiles.rst").read_text(encoding="utf-8"), "profile-keys")
+    named = {word for row in told for cell in row for word in re.findall(r"``(\w+)", cell)}
+    assert set(KEYS) <= named

@@ -28,6 +28,8 @@ VARIABLE = "GEOFETCH_PROFILES"
 SECTIONS = ("profiles", "sources", "fernet")
 #: Of a profile's name, in bytes; records hold it in every source.
 NAME_MOST = 255
+#: What commands call the profile of hosts that the user did not name (cli/identity.py).
+TAKEN = "stranger"
 
 
 def default_path() -> str:
@@ -108,7 +110,11 @@ class Profiles(Mapping[str, Profile]):
 
     def _made(self, name: str) -> Profile:
         where = self._where(f"profiles.{name}")
-        return profile_of(_checked_name(name), self._tables["profiles"][name], where, self.keys_of_secrets)
+        try:
+            _checked_name(name)
+        except SpecError as exc:
+            raise where.wrong(None, str(exc)) from exc
+        return profile_of(name, self._tables["profiles"][name], where, self.keys_of_secrets)
 
     # -------------------------------------------------------------------------------------------------------- a mapping
 
@@ -245,6 +251,8 @@ def _checked_name(name: Any) -> str:
     """A name as records and manifests can have it."""
     if not isinstance(name, str) or not name or name != name.strip() or not name.isprintable():
         raise SpecError(f"a profile's name is text in one line, without white space around it, not {name!r}")
+    if name == TAKEN:
+        raise SpecError(f"{TAKEN!r} is what geofetch calls the profile of hosts that nobody named; take another name")
     if len(name.encode()) > NAME_MOST:
         raise SpecError(f"a profile's name is at most {NAME_MOST} bytes long")
     return name

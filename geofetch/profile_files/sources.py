@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..errors import SpecError
 from ..names import checked_url, joined
@@ -51,6 +52,8 @@ class ContentSource:
             raise SpecError(f"the content source {self.name!r} has no URL")
         for url in self.urls:
             checked_url(url)
+            if "@" in urlsplit(url).netloc:
+                raise SpecError("a URL of it holds a name or a password; a profile says who asks")
             Source(url, self.priority, self.weight)  # which says what is wrong with these
 
     def as_table(self) -> dict[str, Any]:
