@@ -20,8 +20,10 @@ from geofetch import errors, plan
 from geofetch.cli import codes
 from tests import documents
 from tests.origin.scenes import Scene
+from tests.support import objects
 from tests.support.certs import Authority
 from tests.support.mirrors import Mirror, Origins
+from tests.support.objects import ObjectServer
 
 from .test_layers import MAP, NOUNS
 
@@ -42,6 +44,8 @@ def environment() -> dict[str, str]:
 
 #: What the documents' mirrors serve; "test" is the file whose SHA-256 everybody knows.
 CONTENTS = {"a.rpm": b"test", "b.rpm": b"b.rpm\n", "c.rpm": b"c.rpm\n"}
+#: For the bucket of the documents.
+KEYS = {"AWS_ACCESS_KEY_ID": objects.KEY, "AWS_SECRET_ACCESS_KEY": objects.SECRET}
 SUMS = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in CONTENTS.items())
 WITH_EXAMPLES = [path for path in SOURCES if list(documents.steps(path.read_text(encoding="utf-8")))]
 
@@ -87,14 +91,23 @@ def swaps(origins: Origins, ca: Authority, tmp_path: Path) -> dict[str, str]:
     }
 
 
+def _bucket(server: ObjectServer) -> dict[str, str]:
+    endpoint = server.endpoint
+    return {"s3+https://s3.example": f"s3+{endpoint}", "https://s3.example": endpoint, "my-bucket": objects.BUCKET}
+
+
 @pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_example_runs_and_says_what_stands_below_it(path: Path, swaps: dict[str, str], tmp_path: Path) -> None:
-    told = tmp_path / ".steps.json"
+def test_every_example_runs_and_says_what_stands_below_it(
+    path: Path, swaps: dict[str, str], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    told, keys = tmp_path / ".steps.json", {}
+    if "https://s3.example" in text(str(path)):
+        swaps, keys = {**swaps, **_bucket(request.getfixturevalue("object_server"))}, KEYS
     told.write_text(documents.plan(path.read_text(encoding="utf-8"), swaps), encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "tests.documents", str(told)],
         cwd=tmp_path,
-        env=environment(),
+        env={**environment(), **keys},
         capture_output=True,
         text=True,
         timeout=110,

@@ -51,6 +51,8 @@ def main() -> None:
             patch()
     from calls import CALLS, Origin
 
+    if CALL not in CALLS:
+        importlib.import_module("objects")  # calls that want a server of another kind
     call = CALLS[CALL]
     origin = Origin(**json.loads(ORIGIN))
     if WORLD == "late":

@@ -1,0 +1,71 @@
+"""The commands, where the place to store is the URL of a prefix in a bucket: real processes, a real server."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from .support.mirrors import Mirror
+from .support.objects import BUCKET, KEY, SECRET, ObjectServer
+from .test_cli import run
+
+
+@pytest.fixture
+def place(object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    return f"s3+{object_server.endpoint}/{BUCKET}/commands-{os.urandom(4).hex()}"
+
+
+def test_sync_verify_and_repair_in_a_bucket(
+    mirror: Mirror, place: str, object_server: ObjectServer, tmp_path: Path
+) -> None:
+    tree = mirror.tree(12)
+    into = ("--into", place, "--db", "sqlite:///units.db")
+    for state in ("stored", "adopted"):
+        done = run("sync", tree.sums_url, *into, "--layout", "digest", "--json", cwd=tmp_path)
+        assert done.code == 0, done.err
+        assert done.objects[-1]["files"][state] == 12
+    boto, prefix = object_server.boto(), place.rpartition("/")[2]
+    keys = [one["Key"] for one in boto.list_objects_v2(Bucket=BUCKET, Prefix=prefix + "/")["Contents"]]
+    assert len(keys) == 12
+    boto.put_object(Bucket=BUCKET, Key=keys[0], Body=b"rotten")
+    boto.delete_object(Bucket=BUCKET, Key=keys[1])
+    found = run("verify", *into, "--json", cwd=tmp_path)
+    assert found.code == 11, found.err
+    assert (found.objects[-1]["corrupt"], found.objects[-1]["missing"]) == (1, 1)
+    mended = run("verify", "--repair", *into, "--json", cwd=tmp_path)
+    assert mended.code == 0, mended.err
+    assert mended.objects[-1]["repair"] == {"repaired": 2}
+    # Without --into the records alone say where it is.
+    assert run("verify", "--db", "sqlite:///units.db", cwd=tmp_path).code == 0
+    contents = {boto.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
+    assert contents == set(tree.contents.values())
+    shown = "".join(text for one in (done, found, mended) for text in (one.out, one.err))
+    assert SECRET not in shown + (tmp_path / "units.db").read_bytes().decode("latin-1")
+
+
+def test_get_into_a_bucket(mirror: Mirror, place: str, object_server: ObjectServer, tmp_path: Path) -> None:
+    done = run("get", mirror.serves(b"bytes", name="a.bin").url, "-o", f"{place}/", cwd=tmp_path)
+    assert done.code == 0, done.err
+    key = f"{place.rpartition('/')[2]}/a.bin"
+    assert object_server.boto().get_object(Bucket=BUCKET, Key=key)["Body"].read() == b"bytes"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bucket_holds_no_records(mirror: Mirror, place: str, tmp_path: Path) -> None:
+    for words in (("sync", mirror.serves(b"").url), ("verify",)):
+        done = run(*words, "--into", place, cwd=tmp_path)
+        assert done.code == 2
+        assert "say by --db URL where they are" in done.err
+
+
+def test_a_bucket_that_is_gone_makes_no_file_a_missing_one(
+    mirror: Mirror, place: str, object_server: ObjectServer, tmp_path: Path
+) -> None:
+    gone = place.replace(BUCKET, "no-such-bucket")
+    done = run("sync", mirror.tree(2).sums_url, "--into", gone, "--db", "sqlite:///units.db", cwd=tmp_path)
+    assert done.code != 0
+    assert "there is no such bucket" in done.err
