@@ -62,8 +62,11 @@ def furnish(database: Database, plugins: Sequence[Plugin]) -> None:
     wanted = [model for plugin in plugins for model in plugin.models]
     if wanted:
         with database.atomic():
+            # MySQL knows no IF NOT EXISTS of an index.
+            there = database.get_tables()
             for model in wanted:
-                SchemaManager(model, database).create_all(safe=True)
+                if _table(model) not in there:
+                    SchemaManager(model, database).create_all(safe=True)
 
 
 def tell(database: Database, plugins: Sequence[Plugin], recorded: Sequence[Recorded]) -> None:
