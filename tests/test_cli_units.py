@@ -261,7 +261,7 @@ def test_a_file_whose_profile_nobody_can_give_stays_and_the_cure_is_told(mirror:
     assert (store / "a").read_bytes() == b"nnce"
     assert "not mended: a: corrupt: " in done.err
     assert "names the profile 'inside', and it was not given" in done.err
-    assert "profiles that this command cannot give (inside)" in done.err
+    assert "profiles that are not kept here (inside); geofetch profiles add NAME keeps one" in done.err
     # The cure that is told is one.
     assert run("get", source.url, "--into", "store", "-o", "a", "-H", "X-Team: mirrors", cwd=tmp_path).code == 0
     assert verify(store=store).code == 0
