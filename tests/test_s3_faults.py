@@ -142,20 +142,38 @@ def test_a_server_that_stays_away_is_an_error_that_says_so(make: Callable[..., S
     assert caught.value.__cause__ is not None
 
 
+@pytest.mark.parametrize("where", ["looking", "storing"])
 def test_a_cancel_does_not_wait_for_a_server_that_is_away(
-    mirror: Mirror, make: Callable[..., S3Store], object_server: ObjectServer
+    mirror: Mirror, make: Callable[..., S3Store], object_server: ObjectServer, where: str
 ) -> None:
     store = make(patience_s=600)
     store.ready()
-    handle = mirror.serves(b"small", name="small.bin")
+    asking = _counted(store)
+    handle = mirror.serves(b"small", name="a.bin")
     with away(object_server), Pool(2, store=store, progress=False) as pool:
-        job = pool.spawn(handle.url)
-        handle.asked()
-        gevent.sleep(0.5)
+        job = pool.spawn(Spec(handle.url, size=5 if where == "looking" else None))
+        until(lambda: asking, 10, "somebody asking the server")
         job.cancel()
         outcome = until(lambda: job.outcome, 10)
+        until(lambda: not asking, 10, "no thread that asks any more")
     assert outcome is not None
     assert outcome.state == "cancelled"
+
+
+def _counted(store: S3Store) -> list[str]:
+    """What native threads are asking the server now."""
+    asking: list[str] = []
+    ask = store._bucket.ask
+
+    def counted(operation: str, *args: Any, **named: Any) -> Any:
+        asking.append(operation)
+        try:
+            return ask(operation, *args, **named)
+        finally:
+            asking.remove(operation)
+
+    store._bucket.ask = counted  # type: ignore[method-assign]
+    return asking
 
 
 # ------------------------------------------------------------------------------------------------------------ refusals

@@ -17,7 +17,7 @@ from geofetch import Digest, Pool, S3Store, Spec, SpecError, StoreError
 from geofetch.events import Kept
 from geofetch.store.s3 import bucket as bucket_room
 from geofetch.store.s3 import part as part_room
-from geofetch.store.s3.checks import TOLD, Sums
+from geofetch.store.s3.checks import TOLD, Sums, sums_of
 from geofetch.testing.store import HEAD, PATH, attempt, digests_of, put, written
 
 from .support.mirrors import Mirror
@@ -86,9 +86,10 @@ def test_a_large_file_is_sent_in_parts_from_the_native_lane(
     assert outcome.location == f"{store.name}/{key}"
     assert objects(boto, prefix) == [key]
     assert under_way(boto, prefix) == []
-    head = boto.head_object(Bucket=BUCKET, Key=f"{prefix}/{key}")
+    head = boto.head_object(Bucket=BUCKET, Key=f"{prefix}/{key}", ChecksumMode="ENABLED")
     if layout == "path" or known:
         assert head["ETag"].endswith('-4"')
+        assert head["ChecksumSHA256"].endswith("-4")
     told = head["Metadata"].get(TOLD, "")
     assert (f"sha256:{LARGE_SHA256.hex()}" in told) == (known or layout == "digest")
     assert hashlib.sha256(boto.get_object(Bucket=BUCKET, Key=f"{prefix}/{key}")["Body"].read()).digest() == LARGE_SHA256
@@ -103,7 +104,8 @@ def test_a_small_file_is_stored_by_one_request_and_says_its_digests(
     store = make()
     part = written(store, b"small")
     part.publish(digests_of(b"small", "sha256", "md5"))
-    head = boto.head_object(Bucket=BUCKET, Key=f"{prefix}/{PATH}")
+    head = boto.head_object(Bucket=BUCKET, Key=f"{prefix}/{PATH}", ChecksumMode="ENABLED")
+    assert head["ChecksumSHA256"] == sums_of(b"small").checksum
     assert head["ETag"].strip('"') == hashlib.md5(b"small").hexdigest()
     assert head["Metadata"][TOLD].split() == [str(one) for one in digests_of(b"small", "md5", "sha256").values()]
 
@@ -375,6 +377,19 @@ def test_a_signed_url_is_fetched_by_anybody_until_it_expires(make: Callable[...,
     assert requests.get(plain, timeout=10).status_code == 403
     with pytest.raises(SpecError, match="a week"):
         store.url_for(PATH, expires_s=10**6)
+
+
+@pytest.mark.parametrize("path", ["ünï/ a+b%2F&c?.bin", "a/" * 40 + "deep", "~", "x" * 200])
+def test_a_path_of_any_letters_is_one_key_everywhere(make: Callable[..., S3Store], path: str) -> None:
+    store = make()
+    location, _ = put(store, b"odd", path)
+    assert list(store.keys()) == [path]
+    assert store.have(spec_of(b"odd", path), None).location == location  # type: ignore[union-attr]
+    with store.open(path) as file:
+        assert file.read() == b"odd"
+    assert requests.get(store.url_for(path), timeout=10).content == b"odd"
+    store.quarantine(path)
+    assert store.stat(path) is None
 
 
 def test_parts_are_large_enough_for_any_object() -> None:

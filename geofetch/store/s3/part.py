@@ -53,7 +53,8 @@ class S3Part(OrderedPart):
         self._named = tuple(spec.digests)
 
     def discard(self) -> None:
-        self._awaited.give_up()  # a thread that asks again and again stops
+        # A thread that asks again and again stops.  (A lane ends its own before it discards: that one has patience_s.)
+        self._awaited.give_up()
         super().discard()
 
     def _append(self, view: memoryview) -> None:
