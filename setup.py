@@ -12,7 +12,7 @@ HERE = Path(__file__).resolve().parent
 
 EXTRAS = {
     "s3": ["boto3>=1.34"],
-    "postgres": ["psycopg[binary]>=3.1.14"],
+    "postgres": ["psycopg[binary]>=3.2"],
     "mysql": ["PyMySQL>=1.1"],
     "socks": ["PySocks>=1.7"],
     "profiles": ["cryptography>=42", "tomlkit>=0.13"],

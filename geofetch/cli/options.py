@@ -166,7 +166,9 @@ def places(into_help: str) -> Decorator:
     return _all(
         click.option("--into", type=click.Path(file_okay=False), metavar="DIR", help=into_help),
         click.option(
-            "--db", metavar="URL", help="Records, as in sqlite:///units.db.  [default: DIR/.geofetch/units.db]"
+            "--db",
+            metavar="URL",
+            help="Records: sqlite:///units.db, postgresql://HOST/NAME, …  [default: DIR/.geofetch/units.db]",
         ),
     )
 

@@ -47,9 +47,10 @@ class Recorder:
     """What is remembered of stored files, in the database that ``url`` names.
 
     ``sqlite:///units.db`` is a file in the current folder, ``sqlite:////srv/units.db`` an absolute one,
-    ``sqlite:///:memory:`` is gone when it is closed.  Nothing is opened before the first use.  ``durable``: a commit
-    outlives a cut of power, not only a killed process.  ``plugins`` write rows of their own with each unit, in the same
-    transaction.
+    ``sqlite:///:memory:`` is gone when it is closed.  ``postgresql://HOST/NAME`` and ``mysql://HOST/NAME`` (MariaDB's,
+    too) are servers': several processes may record at once, and a server that restarts is waited for half a minute.
+    Nothing is opened before the first use.  ``durable``: a commit outlives a cut of power, not only a killed process.
+    ``plugins`` write rows of their own with each unit, in the same transaction.
 
     All calls wait cooperatively; the database is touched by one native thread.  A Recorder belongs to the thread (the
     gevent hub) that first uses it: another one gets a RecordError and opens a Recorder of its own.

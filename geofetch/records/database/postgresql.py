@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from peewee import Database, OperationalError, PostgresqlDatabase, Psycopg3Adapter
@@ -58,11 +59,43 @@ class _Adapter(Psycopg3Adapter):
         from psycopg import connect
         from psycopg.types.numeric import Int8Dumper
 
-        found = connect(**params)
+        found = connect(cursor_factory=_cursor(), **params)
         # One type for every number: by default it depends on how large each is, and a statement is prepared anew for
         # each combination of them.
         found.adapters.register_dumper(int, Int8Dumper)
         return found
+
+
+@cache
+def _cursor() -> Any:
+    from psycopg import RawCursor
+
+    class Numbered(RawCursor[Any]):
+        """Hands a statement over with its places numbered.
+
+        psycopg takes a statement apart to number them, and one of more than fifty each time anew: that was three
+        quarters of the CPU that a batch took here (85 us a row, 22 without).
+        """
+
+        def execute(self, query: Any, params: Any = None, **how: Any) -> Any:
+            return super().execute(_NUMBERED.get(query) or _numbered(query), params, **how)
+
+    return Numbered
+
+
+#: Statements with places by their texts as rows.py keeps them, and as peewee writes others: so many at most.
+_NUMBERED: dict[str, str] = {}
+MOST_STATEMENTS = 1000
+
+
+def _numbered(text: str) -> str:
+    first, *rest = text.split("%s")
+    if not rest:
+        return text  # a savepoint has a name of its own each time
+    if len(_NUMBERED) >= MOST_STATEMENTS:
+        _NUMBERED.clear()
+    found = _NUMBERED[text] = first + "".join(f"${number}{part}" for number, part in enumerate(rest, 1))
+    return found
 
 
 class PostgreSQL(PostgresqlDatabase):
