@@ -121,7 +121,7 @@ WRONGLY: list[tuple[Sequence[str], str]] = [
     (["sync", "no/such/manifest", "--into", "d"], "cannot be read: No such file or directory"),
     (["units", "list"], "where are the records?"),
     (["units", "list", "--into", "nowhere"], "no records in nowhere"),
-    (["units", "list", "--db", "mysql://u:canary@h/db"], "databases of type 'mysql' are not supported"),
+    (["units", "list", "--db", "oracle://u:canary@h/db"], "databases of type 'oracle' are not supported"),
     (["verify", "--into", "nowhere"], "no records in nowhere"),
     (["verify", "--db", "sqlite:///x.db", "--sample", "0"], "a share as in 5%"),
 ]
