@@ -10,6 +10,7 @@ import pytest
 
 import geofetch
 from geofetch.errors import RecordError, SpecError
+from geofetch.events import Kept
 from geofetch.records import Recorder, listing
 from geofetch.spec import Spec
 
@@ -189,3 +190,9 @@ def test_sync_mirror_wants_a_repository(tmp_path: Path) -> None:
     assert done.code == 2
     assert "--mirror" in done.err
     assert "--repository" in done.err
+
+
+def test_the_stores_that_units_lie_in_are_told_once_each(recorder: Recorder) -> None:
+    for name, place in (("a", STORE), ("b", STORE), ("c", "s3://bucket/prefix")):
+        store(recorder, spec(name), kept=Kept(place, name, 8))
+    assert recorder.stores() == sorted([STORE, "s3://bucket/prefix"])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["alternates_of", "kept_by", "open_file", "source_of"]
 
 #: Commands in which a manifest or a record may name a profile that no flag names.
-NAMED_ELSEWHERE = ("sync", "verify")
+NAMED_ELSEWHERE = ("sync", "verify", "repair", "sources test")
 ALL = "all"
 
 _NAMED = re.compile(r"([^:/?#=]+)=((?:https?|file):.*)", re.DOTALL)

@@ -82,7 +82,7 @@ def stores_of(recorder: Recorder, told: Mapping[str, Any]) -> dict[str, Store]:
     if told.get("into"):
         names = [tree_for(told["into"]).name]
     else:
-        names = sorted({unit.store for unit in recorder.units()})
+        names = recorder.stores()
     return {name: _store_of(name, recorder, told) for name in names}
 
 

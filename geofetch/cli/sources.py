@@ -221,6 +221,7 @@ ANSWERS = ("answer", "bytes", "seconds", "profile", "url")
 def _test(work: Work) -> int:
     from ..upkeep import ask, sample
     from .downloads import session_for
+    from .kept import kept_by
     from .output import put
     from .places import asked
     from .tables import show
@@ -234,6 +235,7 @@ def _test(work: Work) -> int:
         answers = ask(
             chosen,
             session=session,
+            profiles=kept_by(work),
             timeout_s=told["timeout"],
             jobs=told["jobs"],
             note=recorder if told["note"] else None,

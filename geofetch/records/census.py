@@ -13,7 +13,7 @@ from peewee import JOIN, Database, fn
 from .models import RepositoryRow, UnitRepositoryRow, UnitRow
 from .sql import fetched
 
-__all__ = ["RepositorySum", "only_in", "repositories"]
+__all__ = ["RepositorySum", "only_in", "repositories", "stores"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +57,8 @@ def only_in(database: Database, repository: str, other: str, after: int, most: i
     query = query.where(RepositoryRow.name == repository, UnitRepositoryRow.unit > after, ~fn.EXISTS(there))
     found = [ident for (ident,) in fetched(database, query.order_by(UnitRepositoryRow.unit).limit(most))]
     return found, found[-1] if len(found) == most else None
+
+
+def stores(database: Database) -> list[str]:
+    """The names of all stores that units lie in, in order."""
+    return sorted(name for (name,) in fetched(database, UnitRow.select(UnitRow.store).distinct()))

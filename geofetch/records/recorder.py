@@ -172,6 +172,10 @@ class Recorder:
             return sum(1 for _ in self._ids(wanted))
         return int(self._answer(partial(reader.count, wanted=wanted)))
 
+    def stores(self) -> list[str]:
+        """The names of all stores that units lie in."""
+        return sorted(map(self._home.known_name, self._answer(census.stores)))
+
     def repositories(self) -> list[str]:
         """The names of all repositories."""
         return list(self._answer(reader.repositories))
