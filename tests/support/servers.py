@@ -6,6 +6,7 @@ Never: a server that was there before, or one that is left behind; they are ende
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 import shutil
@@ -17,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -94,7 +96,7 @@ class Server:
             self._begun = log.tell()
             self._process = subprocess.Popen(
                 self.command(), cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True, **self._as,
+                start_new_session=True, preexec_fn=partial(_with_parent, int(self.leave)), **self._as,
             )  # fmt: skip
 
     def stop(self, how: signal.Signals | None = None) -> None:
@@ -196,6 +198,7 @@ class MariaDB(Server):
     def prepare(self) -> None:
         self.run(
             _program("mariadb-install-db"), "--no-defaults", f"--datadir={self.folder}/data", "--skip-test-db",
+            f"--tmpdir={self.folder}",
             "--auth-root-authentication-method=normal",
         )  # fmt: skip
 
@@ -280,6 +283,14 @@ def needed(server: type[Server]) -> Server:
 
 def _program(name: str) -> str:
     return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin") or ""
+
+
+_LIBC = ctypes.CDLL(None)  # loaded here: between fork and exec there is no time for it
+
+
+def _with_parent(number: int) -> None:
+    """It gets this signal when whoever started it is gone, by a kill -9 too: PR_SET_PDEATHSIG."""
+    _LIBC.prctl(1, number)
 
 
 def _free_port() -> int:
