@@ -187,6 +187,7 @@ def test_json_tells_of_each_file_and_last_of_the_whole(mirror: Mirror, tmp_path:
         "files": {"stored": 1, "adopted": 0, "failed": 0, "cancelled": 0},
         "exit_codes": {},
         "fetched_bytes": len(BODY),
+        "taken_off": None,
         "signal": None,
         "error": None,
     }

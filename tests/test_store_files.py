@@ -552,7 +552,7 @@ def test_a_destination_may_be_many_things(tmp_path: Path, monkeypatch: pytest.Mo
         assert isinstance(store_for(file), OneStream)
 
 
-@pytest.mark.parametrize("to", ["", "a\0b", ".part-a", "s3://bucket/a", "file://host/a", 7, object()])
+@pytest.mark.parametrize("to", ["", "a\0b", ".part-a", "gs://bucket/a", "file://host/a", 7, object()])
 def test_what_is_no_destination_is_refused(to: Any) -> None:
     with pytest.raises(SpecError):
         store_for(to)
