@@ -164,6 +164,8 @@ class Run:
         try:
             while self._stopped is None:
                 self._places.acquire()
+                if self._stopped is not None:  # while it waited; the kill that stops it comes a moment later
+                    return
                 try:
                     spec = Spec.of(next(self._iterator))
                 except StopIteration:

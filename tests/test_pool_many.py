@@ -386,6 +386,20 @@ def test_a_pool_that_is_left_with_an_iterator_half_way_ends_it(mirror: Mirror, s
         next(pool.imap(specs(mirror.serves(BODY), 1)))
 
 
+def test_a_pool_that_is_left_as_a_place_becomes_free_pulls_no_more(mirror: Mirror, spotless: Leftovers) -> None:
+    pulled, diary = Pulled(specs(mirror.serves(BODY), 100)), Diary()
+    with pooled(2, stages=[diary]) as pool:
+        results = pool.imap(pulled)
+        next(results)
+        until(
+            lambda: len(diary.outcomes) == pulled.number == 1 + AHEAD * 2, what="no place left, and nothing under way"
+        )
+        next(results)  # a place is free; who pulls has heard of it, and runs when the pool has closed
+    rest = list(results)
+    assert states(rest) == ["stored"] * (AHEAD * 2 - 1)
+    assert pulled.number == 1 + AHEAD * 2
+
+
 def test_leaving_a_pool_waits_for_a_map_of_another_greenlet(mirror: Mirror, spotless: Leftovers) -> None:
     diary, going = Diary(), gevent.event.Event()
 
