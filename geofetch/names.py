@@ -31,6 +31,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 #: What nearly all paths look like: parts of ASCII that begin with a letter or digit.  No rule finds fault with them.
 _PLAIN_PATH = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._+~=@%-]*)(?:/[A-Za-z0-9][A-Za-z0-9._+~=@%-]*)*")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~=-]*")
+_NOTHING_TO_QUOTE = re.compile(r"[A-Za-z0-9/~!$&'()*+,;=:@._-]*")
 #: What nearly all URLs look like; what is wrong with one of them is wrong before its path, and the same for all there.
 _PLAIN_URL = re.compile(r"(https?://[a-z0-9.-]+(?::[0-9]{1,5})?)(/[!-~]*)")
 _SECRET_QUERY = re.compile(
@@ -224,9 +225,15 @@ def _name_problem(names: list[str]) -> str | None:
 
 def joined(folder: str, name: str) -> str:
     """The URL of a file name in a folder's URL: percent-encoded once, so that the name 'a%3a' becomes 'a%253a'."""
+    if not _NOTHING_TO_QUOTE.fullmatch(name):
+        name = quote(name, safe="/~!$&'()*+,;=:@", errors="surrogateescape")
+    return _base(folder) + name
+
+
+@lru_cache(ORIGINS)
+def _base(folder: str) -> str:
     parts = urlsplit(folder)
-    encoded = quote(name, safe="/~!$&'()*+,;=:@", errors="surrogateescape")
-    return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/") + "/" + encoded, "", ""))
+    return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/") + "/", "", ""))
 
 
 def folder_of(url: str) -> str:

@@ -21,9 +21,9 @@ from peewee import Database, IntegrityError
 
 from ..errors import RecordError
 from ..names import shown
-from . import reader
 from .changes import Book, Change, Import, Leave, Mark, Note, Put
 from .database import Address, kind_of, of_database, reason, translated
+from .known import Remembered, recall
 from .opening import open_database
 from .plugin import Plugin, Recorded, furnish, tell
 from .rows import load, load_rivals, save, save_new
@@ -118,19 +118,19 @@ class Ledger:
                 return f"the {name} {said!r} cannot be recorded, {why}; {cure}"
         return None
 
-    def recall(self, asked: Sequence[tuple[str, str]], durable: bool) -> list[Any]:
-        """For each (store, key) the file that is there and its digests, or None."""
+    def recall(self, asked: Sequence[tuple[str, str]], durable: bool) -> list[Remembered | None]:
+        """For each (store, key) what is known of the file that is there, or None."""
         found = self._patiently(durable, lambda database: self._recalled(database, set(asked)))
         return [found.get(place) for place in asked]
 
-    def _recalled(self, database: Database, asked: set[tuple[str, str]]) -> Any:
+    def _recalled(self, database: Database, asked: set[tuple[str, str]]) -> dict[tuple[str, str], Remembered]:
         try:
-            return reader.recall(database, asked)
+            return recall(database, asked)
         except Exception as exc:
             unfit = {place for place in asked if any(map(self.address.kind.unfit, place))}
             if of_database(exc) or not unfit:
                 raise
-        return reader.recall(database, asked - unfit)  # what no row holds is not known
+        return recall(database, asked - unfit)  # what no row holds is not known
 
     def answer(self, questions: Sequence[Callable[[Database], Any]], durable: bool) -> list[Any]:
         """What each of these finds out from the database."""

@@ -1,4 +1,4 @@
-"""Questions to the tables: what is known of these places, which units are there, in pages.
+"""Questions to the tables: which units are there, in pages.
 
 In: a database, and what is asked.  Out: values.  Never: a write.
 """
@@ -9,52 +9,18 @@ import fnmatch
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from peewee import JOIN, Database, fn
+from peewee import Database, fn
 
 from ..errors import RecordError, SpecError
-from ..events import Kept
-from ..spec import Digest
-from .models import DigestRow, RepositoryRow, UnitRepositoryRow, UnitRow
-from .rows import ask, load, load_ids, unit_of, unsigned
+from .models import RepositoryRow, UnitRepositoryRow, UnitRow
+from .rows import load, load_ids, unit_of
 from .sql import fetched
 from .units import STATES, Unit, canonical, identity
 
-__all__ = ["Wanted", "count", "find", "members", "page", "recall", "repositories", "units"]
-
-Remembered = tuple[Kept, dict[str, Digest]]
-
-
-def recall(database: Database, places: Collection[tuple[str, str]]) -> dict[tuple[str, str], Remembered]:
-    """The files that are present at these (store, key), and their digests: one SELECT for hundreds of them."""
-    by_store: dict[str, list[str]] = {}
-    for store, key in places:
-        by_store.setdefault(store, []).append(key)
-    latest: dict[tuple[str, str], tuple[tuple[int, int], Remembered]] = {}
-    for store, keys in by_store.items():
-        for ident, key, size, mtime_ns, inode, proven_at, algorithm, value in ask(
-            database, "recall", keys, _at, store, "present"
-        ):
-            rank = (proven_at or 0, ident)
-            known = latest.get((store, key))
-            # Several units may lie in one place (the same bytes, stored by digest): the one proven last speaks.
-            if known is None or known[0] < rank:
-                known = latest[store, key] = (rank, (Kept(store, key, size, mtime_ns, unsigned(inode)), {}))
-            if known[0] == rank and algorithm is not None:
-                # An algorithm that this machine lacks cannot prove anything here: the store reads the file instead.
-                with suppress(SpecError):
-                    known[1][1][algorithm] = Digest(algorithm, bytes(value))
-    return {place: found for place, (_, found) in latest.items()}
-
-
-def _at(keys: list[str]) -> Any:
-    unit = (UnitRow.id, UnitRow.store_key, UnitRow.size, UnitRow.mtime_ns, UnitRow.inode, UnitRow.proven_at)
-    query = UnitRow.select(*unit, DigestRow.algorithm, DigestRow.value)
-    query = query.join(DigestRow, JOIN.LEFT_OUTER, on=(DigestRow.unit == UnitRow.id))
-    return query.where(UnitRow.store_key.in_(keys), UnitRow.store == "", UnitRow.state == "present")
+__all__ = ["Wanted", "count", "find", "members", "page", "repositories", "units"]
 
 
 @dataclass(frozen=True, slots=True)

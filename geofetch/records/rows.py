@@ -26,7 +26,18 @@ from .models import DigestRow, RepositoryRow, SourceRow, UnitRepositoryRow, Unit
 from .sql import done, run, text_of
 from .units import Health, Unit
 
-__all__ = ["ask", "chunks", "load", "load_ids", "load_rivals", "save", "save_new", "unit_of", "unsigned"]
+__all__ = [
+    "ask",
+    "chunks",
+    "load",
+    "load_ids",
+    "load_present",
+    "load_rivals",
+    "save",
+    "save_new",
+    "unit_of",
+    "unsigned",
+]
 
 T = TypeVar("T")
 
@@ -48,6 +59,8 @@ NEW_SOURCE = ["priority", "weight", "secret_query", "last_ok_at", "failures"]
 
 _columns = attrgetter(*UNIT)
 _INODE = UNIT.index("inode")
+#: Where they stand in a row that begins with its id.
+_KEY, _PROVEN = 1 + UNIT.index("store_key"), 1 + UNIT.index("proven_at")
 _NEW_INODE = NEW_UNIT.index("inode") - len(NEW_UNIT)
 
 
@@ -98,6 +111,28 @@ def load(database: Database, name: str, values: Iterable[Any]) -> Iterator[Row]:
         yield from _with_children(database, sorted(found))
 
 
+def load_present(database: Database, store: str, keys: Iterable[str], whole: int) -> Iterator[Row]:
+    """The rows of units that are present under one of these keys of a store.
+
+    Of more than ``whole`` in one place only the one that was proven last.
+    """
+    told = [UnitRow.id, *_fields(UnitRow, UNIT)]
+
+    def query(some: list[Any]) -> Any:
+        return UnitRow.select(*told).where(UnitRow.store_key.in_(some), UnitRow.store == "", UnitRow.state == "present")
+
+    for part in chunks(keys, MOST_IN):
+        found = list(ask(database, "present in a store", part, query, store, "present"))
+        by_key: dict[str, list[Any]] = {}
+        for unit in found:
+            by_key.setdefault(unit[_KEY], []).append(unit)
+        if len(by_key) == len(found):
+            yield from _with_children(database, found)
+            continue
+        for units in by_key.values():
+            yield from _with_children(database, units if len(units) <= whole else [max(units, key=_proven)])
+
+
 def load_ids(database: Database, ids: Iterable[int]) -> Iterator[Row]:
     """The rows of these ids, in ascending order of them."""
     return load(database, "id", sorted(ids))
@@ -126,6 +161,10 @@ def _with_children(database: Database, units: Sequence[tuple[Any, ...]]) -> list
     for owner, name in ask(database, "repositories of", rows, _repositories_of):
         rows[owner].repositories |= {name}
     return list(rows.values())
+
+
+def _proven(unit: Any) -> tuple[int, int]:
+    return unit[_PROVEN] or 0, unit[0]
 
 
 def _repositories_of(units: list[int]) -> Any:

@@ -76,6 +76,8 @@ class FileStore:
         self._home = self._tree.at(OURS)
         #: Keys that were asked for, and that nothing had.
         self._vacant: set[str] = set()
+        #: Whether the last one that was asked for was there.
+        self._full = False
         self._begun_in: int | None = None
         self._fit_in: int | None = None
         self._running: Running | None = None
@@ -101,13 +103,14 @@ class FileStore:
             return None
         # A spec has checked its own path already.
         path = self._inside(key) if key == spec.path else self._path(key)
-        if nothing_at(path):
-            if len(self._vacant) >= REMEMBERED:
-                self._vacant.clear()
-            self._vacant.add(key)
+        # Where the last one was, this one will be: of two calls to the system, each of which lets go of the GIL, the
+        # first is spared.
+        if not self._full and self._noted_vacant(key, path):
             return None
         seen = self.stat(key)
+        self._full = seen is not None
         if seen is None:
+            self._noted_vacant(key, path)
             return None
         given_up: list[bool] = []
 
@@ -124,6 +127,14 @@ class FileStore:
         if found is None:
             return None
         return Found(self._layout.adopt(key, spec), seen.size, found.digests, found.verified, seen)
+
+    def _noted_vacant(self, key: str, path: str) -> bool:
+        if not nothing_at(path):
+            return False
+        if len(self._vacant) >= REMEMBERED:
+            self._vacant.clear()
+        self._vacant.add(key)
+        return True
 
     def begin(self, attempt: Attempt, head: Head) -> FilePart:
         self._enter()
