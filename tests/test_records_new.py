@@ -46,10 +46,10 @@ def ledger(database: Place) -> Iterator[Ledger]:
 @pytest.fixture
 def general(monkeypatch: pytest.MonkeyPatch, database: Place) -> Iterator[Ledger]:
     """A ledger that takes every file for one that may be known."""
-    opened, way = Ledger(located(database.another().url)), ledger_module._written_as_new
+    opened, way = Ledger(located(database.another().url)), ledger_module.written_as_new
     monkeypatch.setattr(
         ledger_module,
-        "_written_as_new",
+        "written_as_new",
         lambda database, *told: database is not opened._database and way(database, *told),
     )
     yield opened

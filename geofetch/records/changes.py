@@ -283,6 +283,10 @@ def _told(source: Source, health: Any) -> SourceFields:
     return source.priority, source.weight, loses_query(source), *known
 
 
+#: Where a unit lies, and what the file system said of it.
+_seen = attrgetter("store", "store_key", "size", "mtime_ns", "inode")
+
+
 @dataclass(slots=True)
 class Mark:
     """What was found when a stored file was held against ``unit``; says whether it was still that file."""
@@ -297,6 +301,16 @@ class Mark:
 
     def prepare(self) -> None:
         self.identity = identity(self.unit.type, canonical(self.unit.key))
+
+    @property
+    def is_routine(self) -> bool:
+        """Whether it was said to be present, and is, and nothing new was learned of it."""
+        unit, kept = self.unit, self.kept
+        same = kept is None or (kept.store, kept.key, kept.size, kept.mtime_ns, kept.inode) == _seen(unit)
+        if not same or self.state != "present" or unit.state != "present":
+            return False
+        known = unit.digests
+        return all(digest in known for digest in self.digests)
 
     def apply(self, book: Book) -> bool:
         old, was = book[self.identity], self.unit

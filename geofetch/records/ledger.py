@@ -17,7 +17,7 @@ from random import random
 from time import monotonic, sleep
 from typing import Any, TypeVar, cast
 
-from peewee import Database, IntegrityError
+from peewee import Database
 
 from ..errors import RecordError
 from ..names import shown
@@ -26,7 +26,8 @@ from .database import Address, kind_of, of_database, reason, translated
 from .known import Remembered, recall
 from .opening import open_database
 from .plugin import Plugin, Recorded, furnish, tell
-from .rows import load, load_rivals, save, save_new
+from .routine import written_as_new, written_as_seen
+from .rows import load, load_rivals, save
 from .units import FILE
 
 __all__ = ["PATIENCE_S", "Ledger"]
@@ -85,8 +86,10 @@ class Ledger:
         try:
             for change in changes:
                 change.prepare()  # before the transaction: others may write meanwhile
-            if self._news and _written_as_new(database, changes, self._plugins):
+            if self._news and written_as_new(database, changes, self._plugins):
                 return [None] * len(changes)
+            if written_as_seen(database, changes):
+                return [True] * len(changes)
             with kind_of(database).writing(database):
                 answers, self._news = _written(database, changes, self._plugins)
             return answers
@@ -207,26 +210,6 @@ def _texts(change: Change) -> Iterator[tuple[str, str, str]]:
         yield "repository's name", change.repository, "give it another one"
     else:
         yield "path", change.spec.path, "give the file another path"
-
-
-def _written_as_new(database: Database, changes: Sequence[Change], plugins: Sequence[Plugin]) -> bool:
-    """Whether these were written as files that nobody knew, in one transaction; if not, nothing was written.
-
-    That is what most batches are, and then there is nothing to look up and to merge.  It is not taken on trust: who is
-    known is refused by the index on ``identity``, and a place that another unit is said to be in is looked up.
-    """
-    puts = [change for change in changes if isinstance(change, Put)]
-    places = {(put.kept.store, put.kept.key) for put in puts}
-    if len(puts) < len(changes) or len(places) < len(puts):
-        return False
-    try:
-        with kind_of(database).writing(database):
-            ids = save_new(database, puts, places)
-            if plugins and ids is not None:
-                tell(database, plugins, [Recorded(ident, put.spec) for ident, put in zip(ids, puts, strict=True)])
-            return ids is not None
-    except IntegrityError:
-        return False
 
 
 def _written(database: Database, changes: Sequence[Change], plugins: Sequence[Plugin]) -> tuple[list[Any], bool]:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from peewee import Database, Model
 
 from ..spec import Digest, Source
-from .changes import Book, Place, Put, Row
+from .changes import Book, Mark, Place, Put, Row
 from .database import kind_of
 from .models import DigestRow, RepositoryRow, SourceRow, UnitRepositoryRow, UnitRow
 from .sql import done, run, text_of
@@ -35,6 +35,7 @@ __all__ = [
     "load_rivals",
     "save",
     "save_new",
+    "save_seen",
     "unit_of",
     "unsigned",
 ]
@@ -246,6 +247,29 @@ def save_new(database: Database, puts: Sequence[Put], places: set[Place]) -> Seq
     _upsert(database, SourceRow, SOURCE_KEY + PLACE + NEW_SOURCE, sources, [])
     _write_repositories(database, repositories)
     return ids
+
+
+def save_seen(database: Database, marks: Sequence[Mark]) -> bool:
+    """Write that these files were found as they are recorded; False, and nothing is written, where one is not so."""
+    by_identity = {mark.identity: mark for mark in marks}
+    told = [UnitRow.id, *_fields(UnitRow, ["identity", "state", "store", "store_key", "size", "mtime_ns", "inode"])]
+    found = ask(database, "as seen", by_identity, lambda some: UnitRow.select(*told).where(UnitRow.identity.in_(some)))
+    ids: dict[str | None, list[int]] = {}
+    at = 0
+    for ident, identity, state, *seen, inode in found:
+        mark = by_identity.pop(bytes(identity))
+        unit = mark.unit
+        was = [unit.store, unit.store_key, unit.size, unit.mtime_ns, unit.inode]
+        if state != "present" or [*seen, unsigned(inode)] != was:
+            return False
+        ids.setdefault(mark.result, []).append(ident)
+        at = max(at, mark.at)
+    if by_identity:
+        return False
+    for result, some in ids.items():
+        for part in chunks(some, MOST_IN):
+            run(database, UnitRow.update(scrubbed_at=at, proven_at=at, scrub_result=result).where(UnitRow.id.in_(part)))
+    return True
 
 
 def _taken(database: Database, places: set[Place]) -> bool:
