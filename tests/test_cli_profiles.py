@@ -292,6 +292,26 @@ def test_sync_reads_names_from_a_manifest_and_verify_repairs_by_them(
     assert {request.header("Authorization") for request in file.requests} == {"Bearer aaa"}
 
 
+@pytest.mark.parametrize("where", ["source", "spec"])
+def test_a_manifest_from_the_network_tells_a_profile_to_nobody_whom_it_is_not_bound_to(
+    profiles: Any, origins: Origins, path: Path, tmp_path: Path, where: str
+) -> None:
+    profiles("add", "a", "--token-from", "env:A")
+    home, other = origins.http("127.0.0.1"), origins.http("127.0.0.2")
+    # What the manifest's own host is told by a name in it, is told to who wrote the manifest.
+    file = (other if where == "source" else home).serves(b"the file", name="f")
+    line = {"source": {"url": file.url, "profile": "a"}} if where == "source" else {"source": file.url, "profile": "a"}
+    listed = home.serves(json.dumps({**line, "path": "f", "size": 8}).encode(), name="list.jsonl")
+    arguments = ("sync", listed.url, "--into", "store", "--profiles", path)
+    done = run(*arguments, cwd=tmp_path, env={"A": "aaa"})
+    assert (done.code, file.hits) == (2, 0), done.err
+    assert "the manifest came over the network and names the profile 'a' for" in done.err
+    assert profiles("add", "a", "--token-from", "env:A", "--origin", file.mirror.base, "--replace").code == 0
+    done = run(*arguments, cwd=tmp_path, env={"A": "aaa"})
+    assert done.code == 0, done.err
+    assert file.request.header("Authorization") == "Bearer aaa"
+
+
 CONF = """
 [near]
 enabled: 1

@@ -6,7 +6,9 @@ Out: a Profile, and the secrets in it, so that nobody shows them.  Never: a secr
 one that is repeated in an error.
 
 What the user did not name gets none of it: a manifest from the network that lists files on other hosts is read, and
-those files are asked for by :data:`STRANGER`, the same trust and the same proxies with no word of who we are.
+those files are asked for by :data:`STRANGER`, the same trust and the same proxies with no word of who we are.  Such a
+manifest may name a kept profile only for an origin that the profile is bound to: else whoever writes it would choose
+who is told our passwords.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from ..errors import SpecError
 from ..names import origin
 from ..spec import Profile, Source, Spec
 
@@ -146,10 +149,13 @@ def stranger(profile: Profile) -> Profile:
     return replace(profile, name=STRANGER, **nobody)
 
 
-def among_strangers(specs: Iterable[Spec], named: Iterable[str]) -> Iterator[Spec]:
-    """The specs, their sources on other origins than these URLs' asked for by :data:`STRANGER`."""
+def among_strangers(specs: Iterable[Spec], named: Iterable[str], kept: Mapping[str, Profile]) -> Iterator[Spec]:
+    """The specs, their sources on other origins than these URLs' asked for by :data:`STRANGER`; a SpecError where one
+    names a profile of ``kept`` for an origin that it is not bound to."""
     known = {origin(url) for url in named}
     for spec in specs:
+        for source in spec.sources:
+            _check_bound(source, spec.profile_of(source) if source.origin in known else source.profile, kept)
         if all(source.origin in known for source in spec.sources):
             yield spec
         else:
@@ -164,6 +170,18 @@ def among_strangers(specs: Iterable[Spec], named: Iterable[str]) -> Iterator[Spe
                 repository=spec.repository,
                 meta=spec.meta,
             )
+
+
+def _check_bound(source: Source, name: Profile | str | None, kept: Mapping[str, Profile]) -> None:
+    profile = kept.get(name) if isinstance(name, str) else None
+    if profile is None or (profile.origins is not None and profile.allows(source.origin)):
+        return
+    scheme, host, port = source.origin
+    raise SpecError(
+        f"the manifest came over the network and names the profile {name!r} for {scheme}://{host}:{port}, which it is"
+        " not bound to; bind it by origins = [...], or save the manifest and name the file",
+        source=source,
+    )
 
 
 def _strange(source: Source) -> Source:

@@ -177,7 +177,7 @@ def _read(work: Work, manifest: Any) -> Iterable[Spec]:
     from .. import manifest as formats
     from ..manifest.place import is_url
     from .identity import STRANGER, among_strangers
-    from .kept import alternates_of
+    from .kept import alternates_of, kept_by
 
     told = work.told
     name = told["manifest"]
@@ -190,7 +190,8 @@ def _read(work: Work, manifest: Any) -> Iterable[Spec]:
         repository=told["repository"],
     )
     if is_url(name) and not name.startswith("file:"):
-        specs = among_strangers(specs, [url for url in (name, told["base"]) if url is not None])
+        named = [url for url in (name, told["base"]) if url is not None]
+        specs = among_strangers(specs, named, kept_by(work))
     alternates = alternates_of(work)
     if alternates:
         from ..profile_files.sources import with_alternates
