@@ -185,6 +185,20 @@ def test_sync_mirror_takes_off_what_the_manifest_no_longer_lists(mirror: Mirror,
     assert len(members(tmp_path)) == 3
 
 
+def test_sync_mirror_takes_nothing_off_by_a_manifest_that_may_have_been_cut(mirror: Mirror, tmp_path: Path) -> None:
+    tree = mirror.tree(5, (1, 3000))
+    lines = tree.sums.splitlines(keepends=True)
+    into = ("--into", "srv", "--repository", "main", "--base", tree.base)
+    whole = mirror.serves(tree.sums.encode(), name="SHA256SUMS")
+    assert run("sync", whole.url, *into, "--mirror", cwd=tmp_path).code == 0
+    # No length is told, and the connection ends between two lines: nobody can see that it is not all.
+    cut = mirror.serves(tree.sums.encode(), name="SHA256SUMS", announce=None, cut=len("".join(lines[:2])))
+    done = run("sync", cut.url, *into, "--mirror", cwd=tmp_path)
+    assert (done.code, len(members(tmp_path))) == (4, 5), done.err
+    assert "whether all of it came cannot be told" in done.err
+    assert run("sync", cut.url, *into, cwd=tmp_path).code == 0  # what it lists may be fetched
+
+
 def test_sync_mirror_wants_a_repository(tmp_path: Path) -> None:
     done = run("sync", "SUMS", "--into", "srv", "--mirror", cwd=tmp_path)
     assert done.code == 2

@@ -149,7 +149,7 @@ def _blocks(number: int) -> Iterator[bytes]:
 
 def _fetched(work: Work, url: str) -> Any:
     """The manifest at a URL, as a temporary file: the same engine, the same settings, no record."""
-    from ..errors import TooLarge
+    from ..errors import BadResponse, TooLarge
     from ..pool import fetch
     from ..spec import Spec
     from .downloads import settings
@@ -169,6 +169,14 @@ def _fetched(work: Work, url: str) -> Any:
     hooks = {"started": on_started, "chunk": on_chunk}
     spec = Spec(url, path="manifest")
     outcome = fetch(spec, hooks=hooks, decode=bool(work.told["decode"]), **settings(work, [url]))
+    if work.told["mirror"] and outcome.verified == "nothing":
+        outcome.location.close()
+        # It may end in its middle, and --mirror would take the rest of it off.
+        raise BadResponse(
+            "the manifest came without a length, and whether all of it came cannot be told: nothing is fetched, and"
+            " nothing taken off; leave --mirror out, or save it and name the file",
+            source=outcome.source,
+        )
     return outcome.location
 
 
