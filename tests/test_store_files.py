@@ -21,7 +21,7 @@ from geofetch.digest import Digest
 from geofetch.errors import SpecError, StoreError
 from geofetch.events import Attempt, Kept
 from geofetch.spec import Spec
-from geofetch.store import FileStore, MemoryStore, OneFile, OneStream, StoreStage, TempStore, store_for
+from geofetch.store import FileStore, MemoryStore, OneFile, OneStream, StoreStage, TempStore, files, store_for
 from geofetch.store.running import locked, token
 from geofetch.testing.store import HEAD, PATH, URL, attempt, digests_of, put, written
 
@@ -615,3 +615,25 @@ def test_a_stage_never_discards_what_it_published_wherever_that_lies() -> None:
 
 def test_a_stage_has_nothing_to_do_in_an_adoption() -> None:
     assert StoreStage(MemoryStore()).bind(Attempt(Spec(URL), None)) is None
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["once", "and-once-more"])
+def test_what_takes_the_place_while_it_is_put_aside_goes_back(
+    store: FileStore, root: Path, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    put(store, b"rotten", "a")
+    seen = store.stat("a")
+    moved = files._moved
+
+    def overtaken(path: str, reserved: str) -> None:
+        put(store, b"right", "a")
+        moved(path, reserved)
+        if again:
+            put(store, b"newest", "a")
+
+    monkeypatch.setattr(files, "_moved", overtaken)
+    with pytest.raises(StoreError, match="it was replaced while it was to be put aside") as caught:
+        store.quarantine("a", seen)
+    assert caught.value.errno == errno.ESTALE
+    assert (root / "a").read_bytes() == (b"newest" if again else b"right")
+    assert [path.read_bytes() for path in root.glob(".geofetch/quarantine/*")] == ([b"right"] if again else [])

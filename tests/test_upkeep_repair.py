@@ -30,6 +30,7 @@ from geofetch import (
     StoreError,
     Unreachable,
 )
+from geofetch.events import Kept
 from geofetch.records import Unit
 from geofetch.upkeep import Repair, heal
 from tests.support.leftovers import Leftovers
@@ -367,7 +368,7 @@ def test_a_deadline_leaves_the_file_where_it_is(ground: Ground) -> None:
 
 
 class Stuck(FileStore):
-    def quarantine(self, key: str) -> Path:
+    def quarantine(self, key: str, seen: Kept | None = None) -> Path:
         raise StoreError("it is immutable", errno=errno.EPERM)
 
 
@@ -393,6 +394,25 @@ def test_a_file_that_became_right_meanwhile_is_not_put_aside(ground: Ground) -> 
     assert (done.present, done.ok) == (1, True)
     assert ground.states() == {"a": "present"}
     assert quarantine(ground) == {}
+
+
+class Overtaken(FileStore):
+    """Another process puts the right file there, after the last look and before the wrong one is put aside."""
+
+    def quarantine(self, key: str, seen: Kept | None = None) -> Path:
+        (self.root / "new").write_bytes(b"hello")
+        (self.root / "new").rename(self.root / key)
+        return super().quarantine(key, seen)
+
+
+def test_a_right_file_that_came_at_the_last_moment_is_not_put_aside(ground: Ground) -> None:
+    kill(ground, ground.stock({"a": b"hello"}))
+    ground.harm(["a"], appended)
+    done = geofetch.repair(ground.recorder, Overtaken(ground.root), findings=ground.verify(), retries=0)
+    assert (ground.root / "a").read_bytes() == b"hello"
+    assert quarantine(ground) == {}
+    assert done.corrupt == 1
+    assert "it was replaced while it was to be put aside" in (ground.unit("a").scrub_result or "")
 
 
 def test_a_finding_that_a_sync_has_overtaken_fetches_nothing_old(ground: Ground) -> None:

@@ -73,10 +73,11 @@ class Store(Protocol):
     def stat(self, key: str) -> Kept | None:
         """What the file system says of this key; None if there is nothing.  On the hub or on a native thread."""
 
-    def quarantine(self, key: str) -> Any:
+    def quarantine(self, key: str, seen: Kept | None = None) -> Any:
         """Move what is stored under this key aside, where nobody takes it for good; where it is now.
 
-        A StoreError (errno ENOENT) if there is nothing.
+        A StoreError: errno ENOENT if there is nothing, ESTALE if ``seen`` is told, what ``stat`` said, and something
+        else is there by now: that stays.
         """
 
     def keys(self) -> Iterator[str]:

@@ -199,11 +199,14 @@ class FileStore:
             raise refused(exc, f"looking at {path}") from exc
         return self._kept(key, seen) if stat.S_ISREG(seen.st_mode) else None
 
-    def quarantine(self, key: str) -> Path:
+    def quarantine(self, key: str, seen: Kept | None = None) -> Path:
         """Move it to ROOT/.geofetch/quarantine/<key>; ``.<token>`` follows the key's first part where that is taken."""
         path = self._path(key)
-        if self.stat(key) is None:
+        now = self.stat(key)
+        if now is None:
             raise StoreError(f"nothing is stored at {path}", errno=errno.ENOENT)
+        if seen is not None and now != seen:
+            raise _overtaken(path)
         first, slash, rest = key.partition("/")
         try:
             aside = _reserved(f"{self._home}/quarantine", key)
@@ -213,6 +216,12 @@ class FileStore:
             if aside is None:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
             _moved(path, aside)
+            if seen is not None and self._kept(key, os.lstat(aside)) != seen:
+                # Another process put it there since we looked: its record says so.
+                _put_back(aside, path)
+                raise _overtaken(path)
+        except StoreError:  # an OSError, too
+            raise
         except OSError as exc:
             raise refused(exc, f"moving {path} into quarantine") from exc
         return Path(aside)
@@ -389,6 +398,16 @@ def _moved(path: str, reserved: str) -> None:
     except OSError:
         os.unlink(reserved)
         raise
+
+
+def _put_back(aside: str, path: str) -> None:
+    with contextlib.suppress(FileExistsError):  # yet another one is there by now: nothing of this one is lost
+        os.link(aside, path, follow_symlinks=False)
+        os.unlink(aside)
+
+
+def _overtaken(path: str) -> StoreError:
+    return StoreError(f"{path}: it was replaced while it was to be put aside", errno=errno.ESTALE)
 
 
 def _listed(folder: str) -> list[tuple[str, bool, bool]]:

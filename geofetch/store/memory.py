@@ -73,7 +73,9 @@ class MemoryStore:
         content = self._files.get(key)
         return None if content is None else Kept(self.name, key, len(content))
 
-    def quarantine(self, key: str) -> str:
+    def quarantine(self, key: str, seen: Kept | None = None) -> str:
+        if seen is not None and key in self._files and self.stat(key) != seen:
+            raise StoreError(f"{key!r}: it was replaced while it was to be put aside", errno=errno.ESTALE)
         aside = key
         while aside in self.quarantined:
             aside += "~"

@@ -55,7 +55,7 @@ class _Forgetful:
     def stat(self, key: str) -> Kept | None:
         return None
 
-    def quarantine(self, key: str) -> Any:
+    def quarantine(self, key: str, seen: Kept | None = None) -> Any:
         raise StoreError(f"{self!r} keeps nothing, {key!r} neither", errno=errno.ENOENT)
 
     def keys(self) -> Iterator[str]:

@@ -305,6 +305,16 @@ class Keeps(_Tried):
             assert list(store.keys()) == []
             assert store.have(Spec(URL, path=PATH, size=6), None) is None
 
+    def test_what_was_replaced_since_it_was_seen_is_not_put_aside(self, store: Any) -> None:
+        put(store, b"rotten")
+        seen = store.stat(self.key(store))
+        store.quarantine(self.key(store), seen)
+        put(store, b"right, and longer")
+        with pytest.raises(StoreError) as caught:
+            store.quarantine(self.key(store), seen)
+        assert caught.value.errno == errno.ESTALE
+        assert [*store.keys()] == [self.key(store)]
+
     @pytest.mark.parametrize("key", ["../a", "/etc/passwd", "a/../../b", "", ".geofetch/units.db"])
     def test_a_key_that_leads_elsewhere_gives_nothing(self, store: Any, key: str) -> None:
         with pytest.raises((StoreError, ValueError)):

@@ -223,10 +223,8 @@ class _Mender:
         unit = found.unit
         store = self._inspector.stores[unit.store]
         try:
-            # No other greenlet runs between these two.
-            if found.seen is not None and store.stat(unit.store_key) != found.seen:
-                raise StoreError("it was replaced while it was to be put aside")
-            aside = store.quarantine(unit.store_key)
+            # What another process puts there meanwhile is not what was found wrong.
+            aside = store.quarantine(unit.store_key, found.seen)
         except StoreError as exc:
             log.warning("%s is corrupt and stays where it is: %s", printable(unit.path), exc)
             self._note(unit, "corrupt", f"{found.why}; not repaired: {error}; not put aside: {exc}")

@@ -150,10 +150,12 @@ class S3Store:
         seen = _apart(self._bucket.head, checked_path(key, "key"))
         return None if seen is None else seen.kept(self.name, key)
 
-    def quarantine(self, key: str) -> str:
+    def quarantine(self, key: str, seen: Kept | None = None) -> str:
         """Copy it to PREFIX/.geofetch/quarantine/<key>, with ``.<token>`` where that is taken, then remove it."""
-        seen = self._there(key)
-        return _finished(self._moved, key, seen)
+        there = self._there(key)
+        if seen is not None and there.kept(self.name, key) != seen:
+            raise self._overtaken(key)
+        return _finished(self._moved, key, there)
 
     def keys(self, after: str | None = None) -> Iterator[str]:
         """Every key, in the server's order; ``after`` goes on behind a key that an earlier listing gave."""
@@ -195,8 +197,15 @@ class S3Store:
         if self._bucket.head(aside) is not None:
             aside = self._bucket.place.aside(f"{first}.{token()}{slash}{rest}")
         self._bucket.copy(key, aside, seen)
+        now = self._bucket.head(key)  # another writer's, perhaps, since a large one takes long to copy
+        if now is not None and now.etag != seen.etag:
+            raise self._overtaken(key)
         self._bucket.delete(key)
         return self._bucket.place.url(aside)
+
+    def _overtaken(self, key: str) -> StoreError:
+        where = self._bucket.place.url(key)
+        return StoreError(f"{where}: it was replaced while it was to be put aside", errno=errno.ESTALE)
 
     def _sweep_once(self) -> None:
         try:
