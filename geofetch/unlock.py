@@ -10,6 +10,7 @@ import logging
 import os
 import stat
 from collections.abc import Callable, Iterable
+from copy import copy
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -66,9 +67,15 @@ def unlocked(profile: Profile) -> Profile:
 def _auth(auth: Any, found: Callable[[str, Any], Any]) -> Any:
     if isinstance(auth, tuple) and len(auth) == 2:
         return auth[0], found("password", auth[1])
-    if type(auth) is HTTPDigestAuth and isinstance(auth.password, Secret):
-        return HTTPDigestAuth(auth.username, found("password", auth.password))
-    return auth
+    secret = getattr(auth, "password", None)
+    if not isinstance(secret, Secret):
+        return auth
+    if type(auth) is HTTPDigestAuth:
+        return HTTPDigestAuth(auth.username, found("password", secret))
+    # requests would send the reference itself.
+    told = copy(auth)
+    told.password = found("password", secret)
+    return told
 
 
 def _cert(cert: Any, found: Callable[[str, Any], Any]) -> Any:

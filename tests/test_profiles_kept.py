@@ -16,7 +16,7 @@ from typing import Any
 import gevent
 import pytest
 from cryptography.fernet import Fernet
-from requests.auth import HTTPDigestAuth
+from requests.auth import HTTPBasicAuth, HTTPDigestAuth, HTTPProxyAuth
 
 import geofetch
 from geofetch import Pool, Profile, Profiles, Secret, Session, Source, Spec, SpecError
@@ -310,6 +310,25 @@ def test_secrets_are_looked_for_when_a_session_is_made(
     request = mirror.requests[-1]
     assert (request.header("X-Key"), request.header("Authorization")) == ("key", "Basic bWU6czNjcmV0")
     assert request.target == f"{file.path}?sig=s+i%26g"
+
+
+class Teams(HTTPBasicAuth):
+    """Somebody's own."""
+
+    team = "mirrors"
+
+
+@pytest.mark.parametrize("kind", [HTTPBasicAuth, HTTPProxyAuth, Teams])
+def test_an_auth_of_requests_kind_is_told_its_password_not_the_reference(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, kind: type[HTTPBasicAuth]
+) -> None:
+    monkeypatch.setenv("PW", "s3cret")
+    auth = kind("me", Secret("env:PW"))  # type: ignore[arg-type]
+    with Session(Profile(auth=auth)) as session:
+        assert session.get(mirror.serves(b"x").url).ok
+    name = "Proxy-Authorization" if kind is HTTPProxyAuth else "Authorization"
+    assert mirror.requests[-1].header(name) == "Basic bWU6czNjcmV0"
+    assert auth.password == Secret("env:PW")  # the caller's own is as it was
 
 
 def test_a_pool_takes_them_as_they_are_and_asks_each_source_by_its_own(
