@@ -273,6 +273,18 @@ def test_get_asks_by_the_profile_and_each_source_by_its_own(
     assert file.request.header("Authorization") == "Bearer bbb"
 
 
+@pytest.mark.parametrize("kept", [("--token-from", "env:A"), ("--user", "me", "--password-from", "env:A")], ids=str)
+def test_a_header_that_is_said_signs_in_in_place_of_the_profile(
+    profiles: Any, mirror: Mirror, path: Path, tmp_path: Path, kept: tuple[str, ...]
+) -> None:
+    profiles("add", "a", *kept, "-H", "X-Team: env:NOT_SET")
+    file = mirror.serves(b"x", name="f")
+    said = ("-H", "Authorization: Bearer said", "-H", "x-team: said")
+    done = run("get", file.url, *said, "--profiles", path, "--profile", "a", cwd=tmp_path, env={"A": "aaa"})
+    assert done.code == 0, done.err
+    assert [file.request.header(name) for name in ("Authorization", "X-Team")] == ["Bearer said", "said"]
+
+
 def test_sync_reads_names_from_a_manifest_and_verify_repairs_by_them(
     profiles: Any, mirror: Mirror, path: Path, tmp_path: Path
 ) -> None:

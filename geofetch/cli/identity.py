@@ -41,7 +41,12 @@ def profile_of(told: Mapping[str, Any], kept: Profile | None = None) -> Profile:
         return said
     given: dict[str, Any] = {name: getattr(said, name) for name in said.__slots__ if getattr(said, name) is not None}
     if said.headers is not None:
-        given["headers"] = {**kept.header_map, **said.header_map}
+        names = {name.lower() for name in said.header_map}
+        others = {name: value for name, value in kept.header_map.items() if name.lower() not in names}
+        given["headers"] = {**others, **said.header_map}
+        if "authorization" in names:
+            given["token"] = None
+            given.setdefault("auth", None)  # else requests would put it in the header's place
     if said.auth is not None:
         given["token"] = None
     if said.proxies is not None:
