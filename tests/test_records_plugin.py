@@ -117,6 +117,57 @@ def test_a_row_that_cannot_be_written_ends_its_own_download_alone(database: Plac
     assert [row[0] for row in rows(database)] == ["0.rpm", "2.rpm", "taken.rpm"]
 
 
+@pytest.mark.parametrize("error", [OSError(2, "no header there"), SpecError("no header there")], ids=["os", "ours"])
+def test_what_a_plugin_cannot_read_ends_its_own_download_alone(database: Place, error: Exception) -> None:
+    import gevent
+
+    class Reading(Packages):
+        def record(self, database: Database, recorded: Sequence[Recorded]) -> None:
+            super().record(database, recorded)
+            if any(one.spec.path == "1.rpm" for one in recorded):
+                raise error
+
+    def kept(one: Spec) -> str | None:
+        try:
+            store(recorder, one)
+        except RecordError as exc:
+            return str(exc)
+        return None
+
+    with opened(database, Reading()) as recorder:
+        jobs = [gevent.spawn(kept, spec(str(number))) for number in range(3)]
+        gevent.joinall(jobs, raise_error=True)
+    assert [job.value is None for job in jobs] == [True, False, True]
+    assert "no header there" in str(jobs[1].value)
+    assert [row[0] for row in rows(database)] == ["0.rpm", "2.rpm"]
+
+
+def test_its_tables_are_made_once_however_many_begin_at_once(database: Place) -> None:
+    import gevent
+
+    models = [
+        type(f"Extra{number}", (Model,), {"unit": ForeignKeyField(UnitRow, primary_key=True), "told": TextField()})
+        for number in range(12)
+    ]
+
+    class Many:
+        def __init__(self) -> None:
+            self.models = models
+
+        def record(self, database: Database, recorded: Sequence[Recorded]) -> None:
+            for model in self.models:
+                model.insert(unit=recorded[0].unit, told="x").execute(database)
+
+    with opened(database) as first:
+        store(first, spec("first"))
+    recorders = [opened(database, Many()) for _ in range(6)]
+    jobs = [gevent.spawn(store, one, spec(f"{number}")) for number, one in enumerate(recorders)]
+    gevent.joinall(jobs, raise_error=True)
+    for one in recorders:
+        one.close()
+    assert database.rows("SELECT count(*) FROM extra11") == [(6,)]
+
+
 def test_a_plugin_that_raises_undoes_its_unit(database: Place) -> None:
     class Broken(Packages):
         def record(self, database: Database, recorded: Sequence[Recorded]) -> None:

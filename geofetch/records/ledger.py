@@ -166,9 +166,14 @@ class Ledger:
             self._let_go()
             raise RecordError(f"{self.address} was removed or replaced while it was in use")
         if self._database is None:
-            self._database = open_database(self.address, durable)
-            self._durable, self._file, self._known = durable, self._stamp(), True
-            furnish(self._database, self._plugins)
+            found = open_database(self.address, durable)
+            self._known = True
+            try:
+                furnish(found, self._plugins)
+            except BaseException:
+                found.close()  # the next one who asks finds tables missing once more, and not a plugin without them
+                raise
+            self._database, self._durable, self._file = found, durable, self._stamp()
         elif self._durable != durable:
             self.address.kind.set_durable(self._database, durable)
             self._durable = durable

@@ -13,6 +13,7 @@ from peewee import Database, Model, SchemaManager
 
 from ..errors import SpecError
 from ..spec import Spec
+from .database import kind_of
 from .models import MODELS
 
 __all__ = ["Plugin", "Recorded", "checked", "furnish", "tell"]
@@ -59,21 +60,33 @@ def checked(plugins: Iterable[Plugin]) -> tuple[Plugin, ...]:
 
 def furnish(database: Database, plugins: Sequence[Plugin]) -> None:
     """Make the tables that are missing."""
+    if _missing(database, plugins):
+        # IF NOT EXISTS does not do: of two PostgreSQL sessions that say it at once one fails, and MySQL has none for an
+        # index.
+        with kind_of(database).altering(database):
+            for model in _missing(database, plugins):
+                SchemaManager(model, database).create_all(safe=True)
+
+
+def _missing(database: Database, plugins: Sequence[Plugin]) -> list[type[Model]]:
     wanted = [model for plugin in plugins for model in plugin.models]
-    if wanted:
-        with database.atomic():
-            # MySQL knows no IF NOT EXISTS of an index.
-            there = database.get_tables()
-            for model in wanted:
-                if _table(model) not in there:
-                    SchemaManager(model, database).create_all(safe=True)
+    there = database.get_tables() if wanted else ()
+    return [model for model in wanted if _table(model) not in there]
 
 
 def tell(database: Database, plugins: Sequence[Plugin], recorded: Sequence[Recorded]) -> None:
     """Have each plugin write its rows."""
     if recorded:
         for plugin in plugins:
-            plugin.record(database, recorded)
+            try:
+                plugin.record(database, recorded)
+            except OSError as exc:
+                # A file that it reads, or an error of ours: to the records that would be trouble with the database.
+                raise PluginError(str(exc)) from exc
+
+
+class PluginError(Exception):
+    """What a plugin could not do, for a reason that is no database's."""
 
 
 def _table(model: type[Model]) -> str:
