@@ -509,6 +509,26 @@ def test_rotation_encrypts_all_by_the_new_key_and_leaves_references(
     assert second.decrypt(token) == b"s3cret-1"
 
 
+@pytest.mark.parametrize("first", ["rotation", "addition"])
+def test_no_secret_is_left_to_a_key_that_a_rotation_drops_meanwhile(
+    kept: Kept, path: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    made_key(monkeypatch, "FIRST")
+    made_key(monkeypatch, "SECOND")
+    ours, theirs = kept("[fernet]\nkeys = ['env:FIRST']\n[profiles.a]\ntoken = 's3cret-1'\n"), Profiles.load(path)
+    sealer = theirs.sealer()
+    theirs.add(Profile(name="b", token=Secret(sealer.seal("s3cret-2"), sealer.keys)))
+    ours.rotate(Secret("env:SECOND"), alone=True)
+    one, other = (ours, theirs) if first == "rotation" else (theirs, ours)
+    one.save()
+    before = path.read_text()
+    with pytest.raises(SpecError, match="was changed by another meanwhile, and nothing is written: do it again"):
+        other.save()
+    assert path.read_text() == before
+    for profile in Profiles.load(path).values():
+        assert Session(profile).headers["Authorization"].startswith("Bearer s3cret-")
+
+
 def test_a_rotation_that_cannot_open_one_secret_changes_none(
     kept: Kept, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,7 @@ class Profiles(Mapping[str, Profile]):
         self._profiles: dict[str, Profile] = {}
         self.keys_of_secrets: tuple[Secret, ...] = ()
         self._loaded = copy.deepcopy(self._tables)
+        self._rotated = False
         for profile in profiles:
             self.add(profile)
 
@@ -200,6 +201,7 @@ class Profiles(Mapping[str, Profile]):
                 clear, anew = clear + first, anew + again
         self.keys_of_secrets = sealer.keys[:1] if alone else sealer.keys
         named = [one.reference for one in self.keys_of_secrets if isinstance(one.reference, str)]
+        self._rotated = True
         self._tables["profiles"], self._tables["fernet"] = tables, {"keys": named} if named else {}
         self._profiles = {name: self._profiles[name] if tables[name] is None else self._made(name) for name in tables}
         return clear, anew
@@ -210,7 +212,8 @@ class Profiles(Mapping[str, Profile]):
         """Write what was changed into the file it came from, or all into another one; its path.
 
         The file is replaced at once, and locked meanwhile: what others changed in it stays.  A new one is for its owner
-        alone (mode 0600), and so is from now on one in which a secret stands in clear.
+        alone (mode 0600), and so is from now on one in which a secret stands in clear.  A SpecError, and nothing is
+        written, where others changed meanwhile what secrets are encrypted by, or what a rotation was to encrypt.
         """
         target = self.path if path is None else os.path.abspath(os.path.expanduser(path))
         if target is None:
@@ -221,9 +224,11 @@ class Profiles(Mapping[str, Profile]):
         before: Mapping[str, Any] = self._loaded if target == self.path else {}
         edits = list(document.changes(before, self._tables))
         if edits or not os.path.exists(target):
-            error = threads("profiles", 1).spawn(_outcome, target, edits).get()
+            since = (self._loaded, self._rotated) if target == self.path else None
+            error = threads("profiles", 1).spawn(_outcome, target, edits, since).get()
             if error is not None:
                 raise error
+            self._rotated = False
         if self.path is None or target == self.path:
             self.path, self._loaded = target, copy.deepcopy(self._tables)
         return target
@@ -232,10 +237,10 @@ class Profiles(Mapping[str, Profile]):
         return f"Profiles({', '.join(self._profiles) or 'none'}; path={self.path!r})"
 
 
-def _outcome(path: str, edits: list[document.Change]) -> Exception | None:
+def _outcome(path: str, edits: list[document.Change], since: document.Since | None) -> Exception | None:
     # On a native thread, where another process' lock is waited for; what it raises travels as a value.
     try:
-        document.write(path, edits)
+        document.write(path, edits, since)
     except Exception as exc:
         return exc
     return None

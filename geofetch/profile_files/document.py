@@ -17,10 +17,13 @@ from typing import Any, TypeAlias
 from ..errors import SpecError
 from .fields import in_clear
 
-__all__ = ["Change", "changes", "clear_secrets", "read", "write"]
+__all__ = ["Change", "Since", "changes", "clear_secrets", "read", "write"]
 
 #: Keys that lead to a value, and the value that is to stand there; None takes it away.
 Change: TypeAlias = "tuple[tuple[str, ...], Any]"
+
+#: The tables as they were read, and whether all that is encrypted in them was encrypted anew.
+Since: TypeAlias = "tuple[Mapping[str, Any], bool]"
 
 #: Tables of tables by name, as [profiles.NAME].
 BY_NAME = ("profiles", "sources")
@@ -101,10 +104,11 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Cha
             yield (key,), new.get(key)
 
 
-def write(path: str, edits: Iterable[Change]) -> None:
+def write(path: str, edits: Iterable[Change], since: Since | None = None) -> None:
     """Make these changes in the file; it is made if it is not there.  It is another file at once, or the old one.
 
     Somebody else's changes meanwhile stay, but for those of the same keys: the file is locked, read, changed, replaced.
+    A SpecError where they and these would leave a secret to a key that is not named any more.
     """
     path = os.path.realpath(path)
     folder = os.path.dirname(path)
@@ -113,6 +117,8 @@ def write(path: str, edits: Iterable[Change]) -> None:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         with _locked(folder):
             text, mode = _text(path)
+            if since is not None:
+                _check_keys(path, _parsed(path, text.encode()), edits, *since)
             text = _edited(path, text, edits)
             secret = any(True for _ in clear_secrets(tomllib.loads(text)))
             _replaced(path, text, 0o600 if secret else mode)
@@ -120,6 +126,20 @@ def write(path: str, edits: Iterable[Change]) -> None:
         if isinstance(exc, SpecError):
             raise
         raise SpecError(f"{path} cannot be written: {exc.strerror}", errno=exc.errno) from exc
+
+
+def _check_keys(
+    path: str, now: Mapping[str, Any], edits: Iterable[Change], read: Mapping[str, Any], rotated: bool
+) -> None:
+    sections = ("fernet", "profiles") if rotated else ("fernet",) if any(_sealed(value) for _, value in edits) else ()
+    if any(now.get(section, {}) != read.get(section, {}) for section in sections):
+        raise SpecError(f"{path} was changed by another meanwhile, and nothing is written: do it again")
+
+
+def _sealed(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_sealed, value.values()))
+    return isinstance(value, str) and value.startswith("fernet:")
 
 
 @contextmanager
