@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
+
+from geofetch.cli.console import redacted
 
 from .support.mirrors import Mirror
 from .support.objects import BUCKET, KEY, SECRET, ObjectServer
@@ -69,3 +72,23 @@ def test_a_bucket_that_is_gone_makes_no_file_a_missing_one(
     done = run("sync", mirror.tree(2).sums_url, "--into", gone, "--db", "sqlite:///units.db", cwd=tmp_path)
     assert done.code != 0
     assert "there is no such bucket" in done.err
+
+
+def test_what_boto_logs_of_a_request_is_shown_without_its_token_and_signature(caplog: pytest.LogCaptureFixture) -> None:
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import EndpointConnectionError
+
+    keys = {"aws_access_key_id": "AKIACANARY0000000001", "aws_secret_access_key": "canary-secret"}
+    config = Config(retries={"total_max_attempts": 1}, connect_timeout=5)
+    where = {"endpoint_url": "http://127.0.0.1:1", "region_name": "us-east-1"}
+    client = boto3.client("s3", **where, **keys, aws_session_token="canary-session-token", config=config)
+    with caplog.at_level("DEBUG"), pytest.raises(EndpointConnectionError):
+        client.list_objects_v2(Bucket="bucket")
+    client.close()
+    logged = "\n".join(record.getMessage() for record in caplog.records)
+    (signature,) = set(re.findall(r"Signature:\s*([0-9a-f]{64})", logged))
+    assert "x-amz-security-token:canary-session-token" in logged
+    shown = redacted(logged)
+    assert [one for one in ("canary", signature) if one in shown.lower()] == []
+    assert "x-amz-content-sha256:e3b0c442" in shown

@@ -22,7 +22,11 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]*[^\s'\"<>:;,]")
 #: A query by itself, as urllib3 logs it: "GET /path?token=… HTTP/1.1".
 _QUERY = re.compile(r"(?<=[\w/.%-])\?[^\s'\"<>]*=[^\s'\"<>]*")
 _VALUE = re.compile(r"=[^&\s]*")
-_HEADER = re.compile(r"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie2?)(['\"]?\s*[:=]\s*)[^\r\n]+")
+_HEADER = re.compile(
+    r"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie2?|x-amz-[\w-]*(?:token|customer-key))(['\"]?\s*[:=]\s*)[^\r\n]+"
+)
+#: A line by itself, as botocore logs it.
+_SIGNATURE = re.compile(r"(?i)\b(signature:\s*)[0-9a-f]{40,}")
 
 
 def escaped(text: str) -> str:
@@ -39,6 +43,7 @@ def redacted(text: str, secrets: Iterable[str] = ()) -> str:
         text = text.replace(secret, MASK)
     text = _URL.sub(lambda found: _shown(found[0]), text)
     text = _QUERY.sub(lambda found: _VALUE.sub("=" + MASK, found[0]), text)
+    text = _SIGNATURE.sub(rf"\1{MASK}", text)
     return _HEADER.sub(lambda found: f"{found[1]}{found[2]}{MASK}", text)
 
 
