@@ -7,17 +7,21 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from geofetch import Recorder, Source
+from geofetch.cli.interrupted import Note
 
 from .support.mirrors import Mirror, Origins, Tree
 from .support.waiting import until
-from .test_cli import Done, run, started
+from .test_cli import ROOT, Done, run, started
 from .test_cli_units import flipped, units, verify
 
 SIZE = 100_000
@@ -88,6 +92,44 @@ def test_a_verify_of_other_flags_is_another_one(store: Path) -> None:
     done = verify("--resume", "--json", "--repository", "main", store=store)
     assert (done.objects[-1]["resumed"], done.objects[-1]["read_bytes"]) == (False, 30 * SIZE)
     assert json.loads(note(store).read_text()).keys() == {"{}"}
+
+
+def test_a_verify_that_ends_leaves_the_note_of_one_that_began_since(tmp_path: Path) -> None:
+    first, second = (Note(f"sqlite:///{tmp_path}/units.db", {"repository": None}) for _ in range(2))
+    first.write(1.0)
+    second.write(2.0)
+    first.remove()
+    assert second.began_at() == 2.0
+    second.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+_NOTING = """
+import sys
+from geofetch.cli.interrupted import Note
+note = Note(sys.argv[1], {"repository": sys.argv[2]})
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(300):
+    note.write(float(number))
+    note.remove()
+    assert note.began_at() is None
+"""
+
+
+def test_a_note_that_was_removed_does_not_come_back_by_another_verify(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/units.db"
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": ROOT, "text": True}
+    running = [subprocess.Popen([sys.executable, "-c", _NOTING, url, name], **pipes) for name in "abcd"]
+    for one in running:
+        assert one.stdout.readline() == "ready\n"
+    for one in running:
+        one.stdin.write("go\n")
+        one.stdin.flush()
+    for one in running:
+        one.communicate(timeout=60)
+    assert [one.returncode for one in running] == [0] * 4
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_note_that_is_damaged_is_none(store: Path) -> None:
