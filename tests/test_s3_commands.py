@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from geofetch import Recorder
 from geofetch.cli.console import redacted
 
 from .support.mirrors import Mirror
@@ -72,6 +74,23 @@ def test_a_bucket_that_is_gone_makes_no_file_a_missing_one(
     done = run("sync", mirror.tree(2).sums_url, "--into", gone, "--db", "sqlite:///units.db", cwd=tmp_path)
     assert done.code != 0
     assert "there is no such bucket" in done.err
+
+
+def test_another_servers_bucket_of_that_name_is_not_taken_for_the_one_that_the_records_mean(
+    place: str, object_server: ObjectServer, tmp_path: Path, mirror: Mirror
+) -> None:
+    db = f"sqlite:///{tmp_path}/units.db"
+    file = mirror.serves(b"x", name="a")
+    assert run("get", file.url, "--into", place, "--db", db, "--size", "1", cwd=tmp_path).code == 0
+    prefix = place.rpartition("/")[2]
+    with Recorder(db) as recorder:
+        (unit,) = recorder.units()
+        name = f"s3://{BUCKET}/{prefix}-at-amazon"
+        recorder.put_unit(replace(unit, store=name, key={"store": name, "path": "a"})).get()
+    done = run("verify", "--db", db, cwd=tmp_path, env={"AWS_ENDPOINT_URL": object_server.endpoint})
+    assert done.code == 12, done.err
+    assert f"the records say {name}, and $AWS_ENDPOINT_URL makes it" in done.err
+    assert "missing" not in run("units", "list", "--db", db, cwd=tmp_path).out
 
 
 def test_what_boto_logs_of_a_request_is_shown_without_its_token_and_signature(caplog: pytest.LogCaptureFixture) -> None:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import unquote
 
 import gevent
 import pytest
@@ -350,6 +351,27 @@ def test_digests_that_a_head_tells() -> None:
 
 
 # -------------------------------------------------------------------------------------------------------------- places
+
+
+@pytest.mark.parametrize(
+    ("url", "told", "name"),
+    [
+        ("s3://bucket/a%2525b", None, "s3://bucket/a%2525b"),
+        ("s3://bucket/a%3Fb", None, "s3://bucket/a%3Fb"),
+        ("s3://bucket/a%2525b", "http://127.0.0.1:9", "s3+http://127.0.0.1:9/bucket/a%2525b"),
+        ("s3+https://s3.eu-west-1.amazonaws.com/bucket/a", "http://127.0.0.1:9", "s3://bucket/a"),
+    ],
+)
+def test_a_store_is_where_its_url_says_and_the_environment(
+    monkeypatch: pytest.MonkeyPatch, url: str, told: str | None, name: str
+) -> None:
+    for variable in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(variable, raising=False)
+    if told is not None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", told)
+    store = S3Store(url)
+    assert store.name == name
+    assert store._bucket.place.prefix == unquote(url.rpartition("bucket/")[2])
 
 
 @pytest.mark.parametrize(

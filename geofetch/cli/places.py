@@ -97,6 +97,11 @@ def _store_of(name: str, recorder: Recorder, told: Mapping[str, Any]) -> Store:
     first = next(recorder.units(store=name), None)
     filed = first is not None and re.fullmatch(r"sha256/[0-9a-f]{2}/[0-9a-f]{64}", first.store_key) is not None
     store = tree_for(root, layout="digest" if filed else "path", durable=bool(told.get("durable")))
+    if _in_bucket(name) and store.name != name:
+        # Of another server's bucket of that name every file would be found missing.
+        raise StoreError(
+            f"the records say {name}, and $AWS_ENDPOINT_URL makes it {store.name}: unset it, or give --into"
+        )
     store.ready()
     return store
 

@@ -87,9 +87,8 @@ class S3Store:
     ) -> None:
         keys = _keys(aws_access_key_id, aws_secret_access_key, aws_session_token)
         place = place_of(url, endpoint)
-        if place.endpoint is None and endpoint is None:
-            told = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-            place = place_of(f"s3://{place.bucket}/{place.prefix}", told)
+        if endpoint is None and url.lower().startswith("s3://"):  # s3+https: says where
+            place = place_of(url, os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"))
         if layout not in ("path", "digest"):
             raise SpecError(f"layout is 'path' or 'digest', not {layout!r}")
         if part_bytes < PART_LEAST:
