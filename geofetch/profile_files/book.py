@@ -222,7 +222,7 @@ class Profiles(Mapping[str, Profile]):
             if table is None:
                 table_of(self._profiles[name])  # which says why it cannot be written down
         before: Mapping[str, Any] = self._loaded if target == self.path else {}
-        edits = list(document.changes(before, self._tables))
+        edits = list(document.changes(before, self._tables if target == self.path else self._from_anywhere()))
         if edits or not os.path.exists(target):
             since = (self._loaded, self._rotated) if target == self.path else None
             error = threads("profiles", 1).spawn(_outcome, target, edits, since).get()
@@ -232,6 +232,12 @@ class Profiles(Mapping[str, Profile]):
         if self.path is None or target == self.path:
             self.path, self._loaded = target, copy.deepcopy(self._tables)
         return target
+
+    def _from_anywhere(self) -> dict[str, Any]:
+        """The tables with their paths in full: those of the file are relative to its own folder."""
+        profiles = {name: table_of(profile) for name, profile in self._profiles.items()}
+        named = [one.reference for one in self.keys_of_secrets if isinstance(one.reference, str)]
+        return {**self._tables, "profiles": profiles, "fernet": {"keys": named} if named else {}}
 
     def __repr__(self) -> str:
         return f"Profiles({', '.join(self._profiles) or 'none'}; path={self.path!r})"

@@ -52,8 +52,11 @@ class ContentSource:
             raise SpecError(f"the content source {self.name!r} has no URL")
         for url in self.urls:
             checked_url(url)
-            if "@" in urlsplit(url).netloc:
+            parts = urlsplit(url)
+            if "@" in parts.netloc:
                 raise SpecError("a URL of it holds a name or a password; a profile says who asks")
+            if parts.query or parts.fragment:
+                raise SpecError("a URL of it has a query or a fragment; a profile's query is added to each file's URL")
             Source(url, self.priority, self.weight)  # which says what is wrong with these
 
     def as_table(self) -> dict[str, Any]:
