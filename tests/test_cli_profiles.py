@@ -383,6 +383,8 @@ def test_pulps_sources_are_imported_and_asked_before_the_manifests_own(
     }
     assert {one.header("Authorization") for one in empty.requests} == {None}
     assert (empty.hits, off.hits) == (3, 0)
+    idle = run("sync", tree.sums_url, *arguments, "--alternate", "off", cwd=tmp_path)
+    assert (idle.code, "the content source 'off' is not enabled" in idle.err) == (2, True)
     unknown = run("sync", tree.sums_url, *arguments, "--alternate", "far", cwd=tmp_path)
     assert unknown.code == 2
     assert "no content source is called 'far'" in unknown.err

@@ -120,6 +120,7 @@ def test_a_relative_address_stays_where_it_was_said(tmp_path: Path, monkeypatch:
         ("/srv/units.db", "no database URL"),
         ("", "no database URL"),
         ("sqlite://units.db", "three slashes"),
+        ("sqlite://me:canary@host/units.db", "three slashes"),
         ("sqlite:///", "three slashes"),
         ("sqlite:////srv/", "three slashes"),
         ("sqlite:///units.db?mode=ro", "no options"),

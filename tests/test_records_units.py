@@ -56,6 +56,8 @@ def full(recorder: Recorder) -> Recorder:
         ({"state": ()}, []),
         ({"store": "memory:"}, ["b/[2].txt"]),
         ({"scrubbed_before": 9}, ["a/1.rpm", "a/2.rpm", "b/[2].txt", "B/1.RPM"]),
+        ({"scrubbed_before": -8e30}, ["a/2.rpm", "b/[2].txt", "B/1.RPM"]),
+        ({"scrubbed_before": float("inf")}, ["a/1.rpm", "a/2.rpm", "b/1.rpm", "b/[2].txt", "B/1.RPM"]),
         ({"scrubbed_before": 5.0}, ["a/2.rpm", "b/[2].txt", "B/1.RPM"]),
         ({"path": "a/1.rpm"}, ["a/1.rpm"]),
         ({"path": "*1.rpm"}, ["a/1.rpm", "b/1.rpm"]),

@@ -79,4 +79,6 @@ def alternates_of(work: Work) -> list[ContentSource]:
         if name != ALL and name not in known:
             there = ", ".join(known) or "none"
             raise click.UsageError(f"no content source is called {name!r} in {work.kept.path}; there are: {there}")
+        if name in known and not known[name].enabled:
+            raise click.UsageError(f"the content source {name!r} is not enabled: enabled = true in {work.kept.path}")
     return [one for name, one in known.items() if (name in names or (ALL in names and one.enabled))]

@@ -22,6 +22,9 @@ from .units import STATES, Unit, canonical, identity
 
 __all__ = ["Wanted", "count", "find", "members", "page", "repositories", "units"]
 
+#: Seconds before and after 1970 beyond which nothing was ever scrubbed.
+LONG_AGO_S = 1e12
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -55,7 +58,8 @@ class Wanted:
         if self.path is not None and self.pattern is None:
             found.append(UnitRow.path == self.path)
         if self.scrubbed_before is not None:
-            limit = int(self.scrubbed_before * 1_000_000)
+            # No column holds more: a million years ago is as good as for ever.
+            limit = int(max(-LONG_AGO_S, min(self.scrubbed_before, LONG_AGO_S)) * 1_000_000)
             found.append(UnitRow.scrubbed_at.is_null() | (UnitRow.scrubbed_at < limit))
         if self.repository is not None:
             # Not IN: for each page the database would list the whole repository anew.

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ...errors import SpecError
+from ...names import shown
 from .kind import Kind
 from .mysql import MYSQL
 from .postgresql import POSTGRESQL
@@ -83,10 +84,12 @@ def _file(url: str) -> Address:
         return Address(MEMORY)
     if not path.startswith("/") or path == "/" or path.endswith("/") or "\0" in path:
         raise SpecError(
-            f"bad database URL {url!r}: write sqlite:///relative.db (three slashes) or sqlite:////absolute.db"
+            f"bad database URL {shown(url) if '@' in url else url!r}: write sqlite:///relative.db (three slashes) or sqlite:////absolute.db"
         )
     if "?" in path or "#" in path:
-        raise SpecError(f"bad database URL {url!r}: SQLite takes no options here, and no '?' or '#' in its name")
+        raise SpecError(
+            f"bad database URL {url.partition('?')[0]!r}: SQLite takes no options here, and no '?' or '#' in its name"
+        )
     return Address(os.path.abspath(path[1:]))
 
 
