@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol, TypeAlias
 
 from .digest import Digest, DigestLike, algorithm, digests, hasher
@@ -35,6 +36,9 @@ __all__ = [
 SourceLike: TypeAlias = "str | Source | Mapping[str, Any]"
 SpecLike: TypeAlias = "str | Spec | Mapping[str, Any]"
 
+#: The end of the year 9999, where a datetime's time ends.
+LATEST_S = 253_402_300_799
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Source:
@@ -42,6 +46,8 @@ class Source:
 
     ``priority``: lower is tried first; ``weight``: the share within one priority (both as in RFC 2782).  ``profile`` is
     this source's own Profile, or the name of one that is given later.  ``secret_query``: no record keeps the query.
+    ``expires_at``: from then on it is asked only where all others have expired, too; seconds since 1970, or a datetime
+    with a zone, kept as seconds to the microsecond.
     """
 
     url: str
@@ -49,6 +55,7 @@ class Source:
     weight: int = 1
     profile: Profile | str | None = None
     secret_query: bool = False
+    expires_at: float | None = None
     _origin: tuple[str, str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -60,6 +67,18 @@ class Source:
             raise SpecError(
                 f"profile of {self.shown} is a Profile or the name of one, not {type(self.profile).__name__}"
             )
+
+        if self.expires_at is not None:
+            object.__setattr__(self, "expires_at", self._expiry(self.expires_at))
+
+    def _expiry(self, told: Any) -> float:
+        if isinstance(told, datetime) and told.tzinfo is not None:
+            told = told.timestamp()
+        if isinstance(told, bool) or not isinstance(told, int | float) or not 0 <= told <= LATEST_S:
+            raise SpecError(
+                f"expires_at of {self.shown} is a number of seconds since 1970, or a datetime with a zone, not {told!r}"
+            )
+        return round(told * 1_000_000) / 1_000_000
 
     @classmethod
     def of(cls, given: SourceLike) -> Source:
@@ -107,6 +126,7 @@ def _at(url: str) -> Source:
     source.weight = 1
     source.profile = None
     source.secret_query = False
+    source.expires_at = None
     source._origin = checked_origin(url)
     source.__class__ = Source
     return source  # type: ignore[no-any-return]

@@ -42,24 +42,36 @@ sources = st.builds(
     st.integers(0, 2**63 - 1),
     st.integers(0, 2**63 - 1),
     st.none() | names,
+    expires_at=st.none() | st.floats(0, 250_000_000_000),
 )
-health = st.builds(Health, st.none() | times, st.none() | times, st.integers(0, 2**31 - 1), st.none() | text)
+health = st.builds(
+    Health,
+    st.none() | times,
+    st.none() | times,
+    st.integers(0, 2**31 - 1),
+    st.none() | text,
+    st.none() | text,
+    st.none() | text,
+    st.none() | times,
+)
 
 
 @st.composite
 def units(draw: st.DrawFn) -> Unit:
     proofs = draw(st.lists(digests, max_size=3, unique_by=lambda one: one.algorithm))
     places = draw(st.lists(sources, max_size=4, unique_by=lambda one: (one.url, one.profile)))
+    state = draw(st.sampled_from(["present", "missing", "corrupt", "quarantined"]))
+    never = st.none() if state == "missing" else st.nothing()
     return Unit(
         type=draw(text),
         key=draw(objects),
         path=draw(st.from_regex(r"[a-z0-9._+~ -]{1,9}(/[a-z0-9é…]{1,9})?", fullmatch=True).filter(safe)),
         store=draw(text),
         store_key=draw(text),
-        size=draw(st.integers(0, 2**63 - 1)),
+        size=draw(never | st.integers(0, 2**63 - 1)),
         mtime_ns=draw(st.none() | st.integers(-(2**63) + 1, 2**63 - 1)),
         inode=draw(st.none() | st.integers(0, 2**64 - 1)),
-        state=draw(st.sampled_from(["present", "missing", "corrupt", "quarantined"])),
+        state=state,
         verified=draw(st.sampled_from(["digest", "size", "framing", "nothing"])),
         digests=tuple(proofs),
         trusted=frozenset(one.algorithm for one in proofs if draw(st.booleans())),
@@ -67,10 +79,14 @@ def units(draw: st.DrawFn) -> Unit:
         health=tuple(draw(health) for _ in places),
         repositories=tuple(draw(st.lists(names, max_size=3))),
         metadata=draw(st.none() | objects),
-        stored_at=draw(times),
+        stored_at=draw(never | times),
         proven_at=draw(st.none() | times),
         scrubbed_at=draw(st.none() | times),
         scrub_result=draw(st.none() | st.just("") | text),
+        policy=draw(st.sampled_from(["immediate", "on_demand", "streamed"])),
+        pending=draw(st.sampled_from([None, "fetch"])),
+        tries=draw(st.integers(0, 2**31 - 1)),
+        unlisted_at=draw(st.none() | times),
     )
 
 
@@ -136,6 +152,24 @@ def test_a_document_says_what_its_schema_says() -> None:
         assert set(found[part][0]) == set(SCHEMA["properties"][part]["items"]["properties"])
 
 
+def test_a_document_of_the_first_version_is_read() -> None:
+    line = (Path(__file__).parent / "data" / "records_1.jsonl").read_text(encoding="utf-8").splitlines()[0]
+    jsonschema.validate(json.loads(line), SCHEMA)
+    unit = unit_files.loads(line)
+    assert (unit.policy, unit.pending, unit.tries, unit.unlisted_at) == ("immediate", None, 0, None)
+    assert unit_files.dump(unit)["schema"] == "geofetch-unit/2"
+
+
+def test_one_that_was_never_stored_has_no_size_where_nobody_told_it() -> None:
+    told = document(stored__state="missing", size_bytes=None, stored_at=None, policy="on_demand")
+    jsonschema.validate(told, SCHEMA)
+    unit = unit_files.load(told)
+    assert (unit.size, unit.stored_at, unit.kept) == (None, None, None)
+    for field in ("size_bytes", "stored_at"):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(document(**{field: None}), SCHEMA)
+
+
 def test_what_a_document_may_leave_out_has_its_usual_value() -> None:
     told = document(
         digests=..., repositories=..., metadata=..., proven_at=..., scrubbed_at=..., scrub_result=...,
@@ -150,7 +184,7 @@ def test_what_a_document_may_leave_out_has_its_usual_value() -> None:
 @pytest.mark.parametrize(
     ("field", "change"),
     [
-        ("schema", {"schema": "geofetch-unit/2"}),
+        ("schema", {"schema": "geofetch-unit/3"}),
         ("schema", {"schema": ...}),
         ("unit", {"unit": []}),
         ("unit.type", {"unit__type": ""}),
@@ -191,6 +225,15 @@ def test_what_a_document_may_leave_out_has_its_usual_value() -> None:
         ("stored_at", {"stored_at": "2024-05-01T12:00:00+02:00"}),
         ("proven_at", {"proven_at": "2024-02-30T12:00:00Z"}),
         ("size", {"size": 8}),
+        ("policy", {"policy": "never"}),
+        ("policy", {"policy": None}),
+        ("pending", {"pending": "clean"}),
+        ("tries", {"tries": -1}),
+        ("tries", {"tries": 2**31}),
+        ("unlisted_at", {"unlisted_at": 5}),
+        ("sources[0].etag", {"sources__0__etag": 5}),
+        ("sources[0].expires_at", {"sources__0__expires_at": 5}),
+        ("sources[0].cooldown_until", {"sources__0__cooldown_until": "soon"}),
     ],
 )
 def test_a_bad_document_is_told_by_its_field(field: str, change: dict[str, Any]) -> None:

@@ -120,7 +120,8 @@ def _cells(unit: Unit) -> tuple[str, ...]:
     from ..report.tally import printable
 
     source = unit.sources[0].shown if unit.sources else "-"
-    return str(unit.id), unit.state, str(unit.size), printable(unit.path), printable(source)
+    size = "-" if unit.size is None else str(unit.size)
+    return str(unit.id), unit.state, size, printable(unit.path), printable(source)
 
 
 def _tables(found: Iterator[Unit]) -> None:

@@ -9,7 +9,7 @@ In: what a stage sees of an attempt.  Out: Units; unit files.  Never: a secret, 
     changes      what news makes of what was known: pure
     listing      what a repository is to hold, so that the rest is taken off it
     rows reader  tables into rows and back; questions
-    models migrations sql    the tables, their versions
+    models migrations schema_3 sql    the tables, their versions
     database    what one database does otherwise than another: SQLite, PostgreSQL, MariaDB and MySQL
     opening     a database, connected and at the newest schema
     plugin       a plugin's own rows, in the transaction of the units

@@ -16,13 +16,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from ..events import Kept, Proof
 from ..spec import Digest, Source, Spec
 from .units import (
     FILE,
     PROOFS,
+    Health,
     Unit,
     UnitState,
     canonical,
@@ -30,6 +31,7 @@ from .units import (
     identity,
     loses_query,
     metadata_text,
+    micros,
     named,
     place_of,
     profile_name,
@@ -37,9 +39,23 @@ from .units import (
 
 __all__ = ["Book", "Change", "Import", "Leave", "Mark", "Note", "Put", "Row", "SourceFields"]
 
-#: priority, weight, secret_query, last_ok_at, last_failed_at, failures, last_error
-SourceFields: TypeAlias = tuple[int, int, bool, int | None, int | None, int, str | None]
 Place: TypeAlias = tuple[str, str]
+
+
+class SourceFields(NamedTuple):
+    """A source as the tables hold it: what is told of it, and (as Health has it) how it did."""
+
+    priority: int
+    weight: int
+    secret_query: bool
+    expires_at: int | None
+    last_ok_at: int | None
+    last_failed_at: int | None = None
+    failures: int = 0
+    last_error: str | None = None
+    etag: str | None = None
+    last_modified: str | None = None
+    cooldown_until: int | None = None
 
 
 NONE: frozenset[str] = frozenset()
@@ -55,16 +71,20 @@ class Row:
     path: str
     store: str
     store_key: str
-    size: int
+    size: int | None
     mtime_ns: int | None
     inode: int | None
     state: str
     verified: str
     metadata: str | None
-    stored_at: int
+    stored_at: int | None
     proven_at: int | None
     scrubbed_at: int | None
     scrub_result: str | None
+    policy: str
+    pending: str | None
+    tries: int
+    unlisted_at: int | None
     digests: dict[str, tuple[bytes, bool]]
     sources: dict[Place, SourceFields]
     repositories: frozenset[str]
@@ -75,7 +95,7 @@ class Row:
         return self.store, self.store_key
 
     @property
-    def stamp(self) -> tuple[int, int | None, int | None]:
+    def stamp(self) -> tuple[int | None, int | None, int | None]:
         """What the file system says of an unchanged file."""
         return self.size, self.mtime_ns, self.inode
 
@@ -142,6 +162,8 @@ def _same_content(old: Row, new: Row) -> bool | None:
     common = [old.digests[name][0] == new.digests[name][0] for name in new.digests if name in old.digests]
     if common:
         return all(common)
+    if old.size is None or new.size is None:
+        return None
     if old.size != new.size:
         return False
     if new.mtime_ns is not None and (old.place, old.stamp) == (new.place, new.stamp):
@@ -191,7 +213,8 @@ class Put:
         if self._row is None:
             repository = self.spec.repository
             repositories = NONE if repository is None else frozenset((repository,))
-            self._row = Row(*[self.identity, *self.told, None, None, self.proofs, self.places, repositories])
+            children = self.proofs, self.places, repositories
+            self._row = Row(*[self.identity, *self.told, None, None, "immediate", None, 0, None, *children])
         return self._row
 
     def _sources(self) -> dict[Place, SourceFields]:
@@ -202,9 +225,10 @@ class Put:
             ok_at = self.at if one is self.source else None
             known = found.get(place)
             if known is None:
-                found[place] = (one.priority, one.weight, loses_query(one), ok_at, None, 0, None)
+                expires_at = None if one.expires_at is None else micros(one.expires_at)
+                found[place] = SourceFields(one.priority, one.weight, loses_query(one), expires_at, ok_at)
             elif ok_at is not None:
-                found[place] = (*known[:3], ok_at, None, 0, None)
+                found[place] = known._replace(last_ok_at=ok_at)
         return found
 
     def apply(self, book: Book) -> None:
@@ -214,7 +238,8 @@ class Put:
 
 def _merged(old: Row, new: Row, fetched: bool) -> Row:
     same = _same_content(old, new)
-    row = new.but(id=old.id, repositories=old.repositories | new.repositories)
+    row = new.but(id=old.id, repositories=old.repositories | new.repositories, policy=old.policy)
+    row.unlisted_at = None if row.repositories else old.unlisted_at
     row.sources = _merged_sources(old, new, drop=same is False)
     if not same:
         return row
@@ -223,7 +248,7 @@ def _merged(old: Row, new: Row, fetched: bool) -> Row:
         row.digests[name] = (value, trusted or (name in old.digests and old.digests[name][1]))
     row.verified = min(old.verified, new.verified, key=PROOFS.index)  # PROOFS: the strongest first
     row.scrubbed_at, row.scrub_result = old.scrubbed_at, old.scrub_result
-    if not fetched:
+    if not fetched and old.stored_at is not None:
         row.metadata, row.stored_at = old.metadata, old.stored_at
         if old.state == "present" and (old.place, old.stamp) == (new.place, new.stamp):
             row.proven_at = old.proven_at  # known and unchanged: it was adopted unread
@@ -236,8 +261,12 @@ def _merged_sources(old: Row, new: Row, drop: bool) -> dict[Place, SourceFields]
     for place, told in new.sources.items():
         known = old.sources.get(place)
         if known is not None:
-            health = known[3:] if told[3] is None else (told[3], known[4], 0, None)
-            told = (*told[:3], *health)
+            answered_at = told.last_ok_at
+            told = known._replace(
+                priority=told.priority, weight=told.weight, secret_query=told.secret_query, expires_at=told.expires_at
+            )
+            if answered_at is not None:
+                told = told._replace(last_ok_at=answered_at, failures=0, last_error=None)
         sources[place] = told
     return sources
 
@@ -268,6 +297,10 @@ class Import:
             unit.proven_at,
             unit.scrubbed_at,
             unit.scrub_result,
+            unit.policy,
+            unit.pending,
+            unit.tries,
+            unit.unlisted_at,
             {digest.algorithm: (digest.value, digest.algorithm in unit.trusted) for digest in unit.digests},
             {place_of(one): _told(one, health) for one, health in zip(unit.sources, unit.health, strict=True)},
             frozenset(unit.repositories),
@@ -278,9 +311,12 @@ class Import:
         book.put(self.row.but(id=None if old is None else old.id))
 
 
-def _told(source: Source, health: Any) -> SourceFields:
-    known = (health.last_ok_at, health.last_failed_at, health.failures, health.last_error)
-    return source.priority, source.weight, loses_query(source), *known
+def _told(source: Source, health: Health) -> SourceFields:
+    expires_at = None if source.expires_at is None else micros(source.expires_at)
+    return SourceFields(source.priority, source.weight, loses_query(source), expires_at, *_health(health))
+
+
+_health = attrgetter(*(each.name for each in fields(Health)))
 
 
 #: Where a unit lies, and what the file system said of it.
@@ -369,13 +405,12 @@ class Note:
             known = None if row is None else row.sources.get(self.place)
             if row is None or known is None:
                 continue
-            told: SourceFields
             if self.error is None:
-                told = (*known[:3], self.at, known[4], 0, None)
-            elif known[4] == self.at:  # it was written, and nobody heard of it
+                told = known._replace(last_ok_at=self.at, failures=0, last_error=None)
+            elif known.last_failed_at == self.at:  # it was written, and nobody heard of it
                 continue
             else:
-                told = (*known[:4], self.at, known[5] + 1, self.error)
+                told = known._replace(last_failed_at=self.at, failures=known.failures + 1, last_error=self.error)
             book.put(row.but(sources={**row.sources, self.place: told}))
 
 

@@ -18,6 +18,7 @@ from peewee import Database, SchemaManager, fn
 from ..errors import RecordError
 from .database import kind_of
 from .models import MODELS, SchemaRow
+from .schema_3 import units_may_be_wanted
 from .sql import done, fetched, run
 
 __all__ = ["MIGRATIONS", "bring_up", "version_of"]
@@ -49,7 +50,7 @@ _SOURCES_2 = (
     'CREATE UNIQUE INDEX "sourcerow_unit_id_position" ON "sources" ("unit_id", "position")',
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_sources_have_a_position,)
+MIGRATIONS: tuple[Migration, ...] = (_sources_have_a_position, units_may_be_wanted)
 
 
 def version_of(database: Database, name: str, newest: int | None = None) -> int | None:

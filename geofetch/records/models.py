@@ -7,9 +7,10 @@ is up to the one writer, who has them in a dict.  For paths and keys each kind o
 
     units              one row a unit; ``identity`` is its natural key (type and canonical JSON key), hashed
     digests            algorithm, value in bytes, and whether a spec told it (trusted) or it was only observed
-    sources            every place a unit can come from, in the order told, and how it has done
+    sources            every place a unit can come from, in the order told, how long it counts, and how it has done
     repositories       their names
     unit_repositories  which unit belongs to which
+    leftovers          what lies in a store and is no unit's any more, since when
     geofetch_schema    the versions this database went through; the highest is its own
 
 Times are microseconds since 1970 UTC, in columns ending in ``_us``: one integer compares, sorts and indexes alike in
@@ -23,6 +24,7 @@ from __future__ import annotations
 from typing import Any
 
 from peewee import (
+    SQL,
     BigAutoField,
     BigIntegerField,
     BlobField,
@@ -38,6 +40,7 @@ from peewee import (
 __all__ = [
     "MODELS",
     "DigestRow",
+    "LeftoverRow",
     "LongTextField",
     "RepositoryRow",
     "SchemaRow",
@@ -86,16 +89,23 @@ class UnitRow(Model):
     path = LongTextField(index=True)
     store = TextField()
     store_key = LongTextField(index=True)
-    size = BigIntegerField(column_name="size_bytes", constraints=[Check("size_bytes >= 0")])
+    size = BigIntegerField(column_name="size_bytes", null=True, constraints=[Check("size_bytes >= 0")])
     mtime_ns = BigIntegerField(null=True)
     inode = BigIntegerField(null=True)
     state = TextField(constraints=[_one_of("state", "present", "missing", "corrupt", "quarantined")])
     verified = TextField(constraints=[_one_of("verified", "digest", "size", "framing", "nothing")])
     metadata = TextField(null=True)
-    stored_at = BigIntegerField(column_name="stored_at_us")
+    stored_at = BigIntegerField(column_name="stored_at_us", null=True)
     proven_at = BigIntegerField(column_name="proven_at_us", null=True)
     scrubbed_at = BigIntegerField(column_name="scrubbed_at_us", null=True)
     scrub_result = TextField(null=True)
+    # The database's own defaults: a new file's row, which says nothing else, leaves them out.
+    policy = NameField(
+        constraints=[SQL("DEFAULT 'immediate'"), _one_of("policy", "immediate", "on_demand", "streamed")]
+    )
+    pending = NameField(null=True, constraints=[_one_of("pending", "fetch")])
+    tries = IntegerField(constraints=[SQL("DEFAULT 0")])
+    unlisted_at = BigIntegerField(column_name="unlisted_at_us", null=True)
 
     class Meta:
         table_name = "units"
@@ -126,6 +136,10 @@ class SourceRow(Model):
     failures = IntegerField()
     last_error = TextField(null=True)
     position = IntegerField()  # 0 is the one told first
+    expires_at = BigIntegerField(column_name="expires_at_us", null=True)
+    etag = TextField(null=True)
+    last_modified = TextField(null=True)
+    cooldown_until = BigIntegerField(column_name="cooldown_until_us", null=True)
 
     class Meta:
         table_name = "sources"
@@ -142,11 +156,31 @@ class RepositoryRow(Model):
 
 class UnitRepositoryRow(Model):
     unit = ForeignKeyField(UnitRow, on_delete="CASCADE", index=False)
-    repository = ForeignKeyField(RepositoryRow, on_delete="CASCADE")
+    repository = ForeignKeyField(RepositoryRow, on_delete="CASCADE", index=False)
 
     class Meta:
         table_name = "unit_repositories"
         primary_key = CompositeKey("unit", "repository")
+        # A page of a repository's units, in the order of their ids, is one range of it.
+        indexes = ((("repository", "unit"), False),)
 
 
-MODELS: tuple[type[Model], ...] = (SchemaRow, UnitRow, DigestRow, SourceRow, RepositoryRow, UnitRepositoryRow)
+class LeftoverRow(Model):
+    place = HashField(primary_key=True)  # units.place_hash of the two that follow
+    store = TextField()
+    store_key = LongTextField()
+    left_at = BigIntegerField(column_name="left_at_us")
+
+    class Meta:
+        table_name = "leftovers"
+
+
+MODELS: tuple[type[Model], ...] = (
+    SchemaRow,
+    UnitRow,
+    DigestRow,
+    SourceRow,
+    RepositoryRow,
+    UnitRepositoryRow,
+    LeftoverRow,
+)

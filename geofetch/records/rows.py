@@ -20,11 +20,11 @@ from typing import Any, TypeVar
 from peewee import Database, Model
 
 from ..spec import Digest, Source
-from .changes import Book, Mark, Place, Put, Row
+from .changes import Book, Mark, Place, Put, Row, SourceFields
 from .database import kind_of
 from .models import DigestRow, RepositoryRow, SourceRow, UnitRepositoryRow, UnitRow
 from .sql import done, run, text_of
-from .units import Health, Unit
+from .units import Health, Unit, seconds
 
 __all__ = [
     "ask",
@@ -52,10 +52,11 @@ MOST_ROWS, STEP = 128, 16
 UNIT = [each.name for each in fields(Row) if each.name not in ("digests", "sources", "repositories", "id")]
 DIGEST_KEY, DIGEST = ["unit", "algorithm"], ["value", "trusted"]
 SOURCE_KEY, PLACE = ["unit", "position"], ["url", "profile"]
-SOURCE = ["priority", "weight", "secret_query", "last_ok_at", "last_failed_at", "failures", "last_error"]
+SOURCE = ["priority", "weight", "secret_query", "expires_at", *(each.name for each in fields(Health))]
 
-#: Those of a new unit and of its sources that are not empty (NULL), in the order in which ``save_new`` tells them.
-NEW_UNIT = ["id", *(name for name in UNIT if name not in ("scrubbed_at", "scrub_result"))]
+#: Those of a new unit and of its sources that are not empty (NULL) or as the tables have them where nobody says, in the
+#: order in which ``save_new`` tells them.
+NEW_UNIT = ["id", *UNIT[: UNIT.index("scrubbed_at")]]
 NEW_SOURCE = ["priority", "weight", "secret_query", "last_ok_at", "failures"]
 
 _columns = attrgetter(*UNIT)
@@ -158,7 +159,7 @@ def _with_children(database: Database, units: Sequence[tuple[Any, ...]]) -> list
         rows[owner].digests[algorithm] = (bytes(value), bool(trusted))
     for owner, url, profile, *told in _children(database, SourceRow, ["url", "profile", *SOURCE], rows):
         told[2] = bool(told[2])
-        rows[owner].sources[url, profile] = tuple(told)
+        rows[owner].sources[url, profile] = SourceFields(*told)
     for owner, name in ask(database, "repositories of", rows, _repositories_of):
         rows[owner].repositories |= {name}
     return list(rows.values())
@@ -238,7 +239,7 @@ def save_new(database: Database, puts: Sequence[Put], places: set[Place]) -> Seq
         for algorithm, (value, trusted) in put.proofs.items():
             digests += (number, algorithm, bytearray(value), truth(trusted))
         for position, ((url, profile), told) in enumerate(put.places.items()):
-            priority, weight, secret, ok_at, _, failures, _ = told
+            priority, weight, secret, _, ok_at, _, failures, *_ = told
             sources += (number, position, url, profile, priority, weight, truth(secret), ok_at, failures)
         if put.spec.repository is not None:
             repositories.append((number, put.spec.repository))
@@ -408,7 +409,8 @@ def _upserting(database: Database, model: type[Model], names: list[str], key: li
 def unit_of(row: Row) -> Unit:
     """The row as a Unit."""
     sources = tuple(
-        Source(url, told[0], told[1], profile or None, told[2]) for (url, profile), told in row.sources.items()
+        Source(url, told.priority, told.weight, profile or None, told.secret_query, seconds(told.expires_at))
+        for (url, profile), told in row.sources.items()
     )
     return Unit(
         type=row.type,
@@ -424,12 +426,16 @@ def unit_of(row: Row) -> Unit:
         digests=tuple(Digest(name, value) for name, (value, _) in row.digests.items()),
         trusted=frozenset(name for name, (_, trusted) in row.digests.items() if trusted),
         sources=sources,
-        health=tuple(Health(*told[3:]) for told in row.sources.values()),
+        health=tuple(Health(*told[4:]) for told in row.sources.values()),
         repositories=tuple(row.repositories),
         metadata=None if row.metadata is None else json.loads(row.metadata),
         stored_at=row.stored_at,
         proven_at=row.proven_at,
         scrubbed_at=row.scrubbed_at,
         scrub_result=row.scrub_result,
+        policy=row.policy,  # type: ignore[arg-type]
+        pending=row.pending,  # type: ignore[arg-type]
+        tries=row.tries,
+        unlisted_at=row.unlisted_at,
         id=row.id,
     )

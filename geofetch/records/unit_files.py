@@ -1,8 +1,9 @@
 """Unit files: a unit as one JSON document, written and read.
 
-In: Units, or documents by the schema in ``unit_file.schema.json`` (``"schema": "geofetch-unit/1"``).  Out: documents,
-or Units; a SpecError that names the field for a document that is none.  Never: a secret on the way out or in (userinfo
-and signed queries are left out of any URL that is read), a file half written, a file outside the folder.
+In: Units, or documents by the schema in ``unit_file.schema.json`` (``"schema": "geofetch-unit/2"``; one of version 1
+leaves out what is new, and is read as well).  Out: documents, or Units; a SpecError that names the field for a document
+that is none.  Never: a secret on the way out or in (userinfo and signed queries are left out of any URL that is read),
+a file half written, a file outside the folder.
 
 These functions do plain file I/O, a small file at a time; a program that downloads at the same moment calls them in a
 native thread.
@@ -22,11 +23,26 @@ from typing import Any, TextIO
 from ..errors import SpecError
 from ..names import checked_path, checked_url, kept
 from ..spec import Digest, Source
-from .units import PROOFS, STATES, Health, Unit, canonical, identity, loses_query, profile_name
+from .units import (
+    POLICIES,
+    PROOFS,
+    STATES,
+    WORKS,
+    Health,
+    Unit,
+    canonical,
+    identity,
+    loses_query,
+    micros,
+    profile_name,
+    seconds,
+)
 
 __all__ = ["SCHEMA", "dump", "dumps", "file_name", "load", "loads", "read", "read_lines", "write", "write_lines"]
 
-SCHEMA = "geofetch-unit/1"
+SCHEMA = "geofetch-unit/2"
+#: What is read.
+READ = ("geofetch-unit/1", SCHEMA)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST = 2**63 - 1
@@ -58,6 +74,10 @@ def dump(unit: Unit) -> dict[str, Any]:
         "proven_at": _time(unit.proven_at),
         "scrubbed_at": _time(unit.scrubbed_at),
         "scrub_result": unit.scrub_result,
+        "policy": unit.policy,
+        "pending": unit.pending,
+        "tries": unit.tries,
+        "unlisted_at": _time(unit.unlisted_at),
     }
 
 
@@ -72,6 +92,10 @@ def _source(source: Source, health: Health) -> dict[str, Any]:
         "last_failed_at": _time(health.last_failed_at),
         "failures": health.failures,
         "last_error": health.last_error,
+        "expires_at": None if source.expires_at is None else _time(micros(source.expires_at)),
+        "etag": health.etag,
+        "last_modified": health.last_modified,
+        "cooldown_until": _time(health.cooldown_until),
     }
 
 
@@ -117,9 +141,9 @@ class _Fields:
             raise self.bad(field, f"a number from {least} to {most}")
         return value
 
-    def choice(self, field: str, among: tuple[str, ...]) -> Any:
-        value = self.take(field, str, "text")
-        if value not in among:
+    def choice(self, field: str, among: tuple[str, ...], default: Any = ...) -> Any:
+        value = self.take(field, str, "text", default)
+        if value not in among and value is not default:
             raise self.bad(field, f"one of {', '.join(among)}")
         return value
 
@@ -157,11 +181,14 @@ def load(document: Mapping[str, Any]) -> Unit:
     """The unit of a document; a SpecError that names the field which is wrong."""
     told = _Fields(document)
     schema = told.take("schema", str, "text")
-    if schema != SCHEMA:
-        raise SpecError(f"unit file: schema is {schema!r}; this geofetch reads {SCHEMA}")
+    if schema not in READ:
+        raise SpecError(f"unit file: schema is {schema!r}; this geofetch reads {' and '.join(READ)}")
     what, stored = told.object("unit"), told.object("stored")
     digests = [_digest(one, f"digests[{at}]") for at, one in enumerate(told.list("digests"))]
     sources = [_loaded_source(one, f"sources[{at}]") for at, one in enumerate(told.list("sources"))]
+    state = stored.choice("state", STATES)
+    # Whatever else it is, it was stored once.
+    wanted = None if state == "missing" else ...
     unit = _checked(
         told,
         type=what.text("type"),
@@ -169,10 +196,10 @@ def load(document: Mapping[str, Any]) -> Unit:
         path=_path(stored),
         store=stored.text("store"),
         store_key=stored.text("key"),
-        state=stored.choice("state", STATES),
+        state=state,
         mtime_ns=stored.number("mtime_ns", None, least=-_MOST),
         inode=stored.number("inode", None, 2**64 - 1),
-        size=told.number("size_bytes"),
+        size=told.number("size_bytes", wanted),
         verified=told.choice("verified", PROOFS),
         digests=tuple(digest for digest, _ in digests),
         trusted=frozenset(digest.algorithm for digest, trusted in digests if trusted),
@@ -180,10 +207,14 @@ def load(document: Mapping[str, Any]) -> Unit:
         health=tuple(health for _, health in sources),
         repositories=_names(told),
         metadata=_plain(told, "metadata", None),
-        stored_at=told.time("stored_at", ...),
+        stored_at=told.time("stored_at", wanted),
         proven_at=told.time("proven_at"),
         scrubbed_at=told.time("scrubbed_at"),
         scrub_result=told.text("scrub_result", None, 0),
+        policy=told.choice("policy", POLICIES, "immediate"),
+        pending=told.choice("pending", WORKS, None),
+        tries=told.number("tries", 0, 2**31 - 1),
+        unlisted_at=told.time("unlisted_at"),
     )
     for part in (told, what, stored):
         part.end()
@@ -243,13 +274,21 @@ def _loaded_source(document: Any, at: str) -> tuple[Source, Health]:
     priority, weight = told.number("priority", 0), told.number("weight", 1)
     profile = told.text("profile", None)
     health = Health(
-        told.time("last_ok_at"), told.time("last_failed_at"), told.number("failures", 0), told.text("last_error", None)
+        told.time("last_ok_at"),
+        told.time("last_failed_at"),
+        told.number("failures", 0, 2**31 - 1),
+        told.text("last_error", None),
+        told.text("etag", None),
+        told.text("last_modified", None),
+        told.time("cooldown_until"),
     )
+    expires_at = seconds(told.time("expires_at"))
     told.end()
     try:
         # The URL is checked as it came, and kept as a record keeps it: whoever wrote the file may have put a secret in.
         source = Source(checked_url(url), priority, weight, profile, secret)
-        return Source(kept(url, secret), priority, weight, profile, loses_query(source)), health
+        lost = loses_query(source)
+        return Source(kept(url, secret), priority, weight, profile, lost, expires_at), health
     except SpecError as exc:
         raise SpecError(f"unit file: {at}.url: {exc.message}") from exc
 

@@ -18,10 +18,16 @@ from ..events import Kept, Proof
 from ..names import has_secret_query
 from ..spec import Digest, Profile, Source, Spec
 
-__all__ = ["Health", "Unit", "UnitState"]
+__all__ = ["Health", "Policy", "Unit", "UnitState"]
 
 UnitState: TypeAlias = Literal["present", "missing", "corrupt", "quarantined"]
 STATES: tuple[str, ...] = get_args(UnitState)
+#: When a file is fetched: as soon as it is wanted, when somebody asks for it, or at each asking anew and never kept.
+Policy: TypeAlias = Literal["immediate", "on_demand", "streamed"]
+POLICIES: tuple[str, ...] = get_args(Policy)
+#: Work that is owed to a unit.
+Work: TypeAlias = Literal["fetch"]
+WORKS: tuple[str, ...] = get_args(Work)
 PROOFS: tuple[str, ...] = get_args(Proof)
 
 #: Headers of an answer that are remembered with the unit, by the order of their names there, and how much of each.
@@ -36,12 +42,19 @@ FILE = "file"
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How a source has done; times are microseconds since 1970 UTC, None: never.  ``failures``: how many in a row."""
+    """How a source has done; times are microseconds since 1970 UTC, None: never.
+
+    ``failures``: how many in a row.  ``etag`` and ``last_modified``: what it said of the file when it last served it.
+    ``cooldown_until``: until when it is better left alone.
+    """
 
     last_ok_at: int | None = None
     last_failed_at: int | None = None
     failures: int = 0
     last_error: str | None = None
+    etag: str | None = None
+    last_modified: str | None = None
+    cooldown_until: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +65,10 @@ class Unit:
     under which name it was wanted; ``size``, ``mtime_ns`` and ``inode`` are the file system's word from when it was
     last proven, by ``verified``.  ``digests`` prove it again; those in ``trusted`` were told by a spec, the others only
     observed.  ``sources`` are all the places it can come from, ``health`` how each of them did, in the same order.
+
+    ``policy`` says when it is fetched.  One that is wanted and was never stored is missing, has no ``stored_at``, and
+    its ``size`` is None where nobody told it.  ``pending``: the work that is owed to it (None: none), tried in vain
+    ``tries`` times.  ``unlisted_at``: since when it is in no repository, though it was in one.
     Times are microseconds since 1970 UTC.  ``id`` is the database's own and no part of the value.
     """
 
@@ -60,7 +77,7 @@ class Unit:
     path: str
     store: str
     store_key: str
-    size: int
+    size: int | None
     mtime_ns: int | None = None
     inode: int | None = None
     state: UnitState = "present"
@@ -71,10 +88,14 @@ class Unit:
     health: tuple[Health, ...] = ()
     repositories: tuple[str, ...] = ()
     metadata: Mapping[str, Any] | None = field(default=None, hash=False)
-    stored_at: int = 0
+    stored_at: int | None = 0
     proven_at: int | None = None
     scrubbed_at: int | None = None
     scrub_result: str | None = None
+    policy: Policy = "immediate"
+    pending: Work | None = None
+    tries: int = 0
+    unlisted_at: int | None = None
     id: int | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -82,6 +103,12 @@ class Unit:
             raise SpecError(f"a unit is {', '.join(STATES)}, not {self.state!r}")
         if self.verified not in PROOFS:
             raise SpecError(f"a unit is verified by {', '.join(PROOFS)}, not {self.verified!r}")
+        if self.policy not in POLICIES:
+            raise SpecError(f"a unit's policy is {', '.join(POLICIES)}, not {self.policy!r}")
+        if self.pending is not None and self.pending not in WORKS:
+            raise SpecError(f"what is pending for a unit is None or {', '.join(WORKS)}, not {self.pending!r}")
+        if self.state != "missing" and (self.size is None or self.stored_at is None):
+            raise SpecError(f"a unit that is {self.state} has a size, and a time at which it was stored")
         known = [digest.algorithm for digest in self.digests]
         if len(set(known)) != len(known) or not self.trusted <= set(known):
             raise SpecError("a unit has one digest an algorithm, and trusts only those it has")
@@ -95,8 +122,10 @@ class Unit:
         object.__setattr__(self, "repositories", tuple(sorted(set(self.repositories))))
 
     @property
-    def kept(self) -> Kept:
-        """Where the store keeps it."""
+    def kept(self) -> Kept | None:
+        """Where the store keeps it, or kept it; None where it never was stored."""
+        if self.stored_at is None or self.size is None:
+            return None
         return Kept(self.store, self.store_key, self.size, self.mtime_ns, self.inode)
 
     @property
@@ -108,7 +137,7 @@ class Unit:
         """What fetches this very file again: every source, its profile by name or out of ``profiles``, every digest."""
         given = profiles or {}
         sources = [
-            Source(one.url, one.priority, one.weight, _given(one.profile, given), one.secret_query)
+            Source(one.url, one.priority, one.weight, _given(one.profile, given), one.secret_query, one.expires_at)
             for one in self.sources
         ]
         named = None if self.type == FILE and self.key == file_key(self.store, self.path) else {**self.key}
@@ -171,6 +200,21 @@ _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=Fals
 def identity(kind: str, key: str) -> bytes:
     """Sixteen bytes for a natural key: any database's index takes them, PostgreSQL's not a key of 4,095."""
     return hashlib.sha256(f"{kind}\0{key}".encode(errors="surrogatepass")).digest()[:16]
+
+
+def micros(seconds: float) -> int:
+    """Seconds since 1970 as the tables have them."""
+    return round(seconds * 1_000_000)
+
+
+def seconds(micros: int | None) -> float | None:
+    """And back: a double tells apart any two microseconds until the year 2255."""
+    return None if micros is None else micros / 1_000_000
+
+
+def place_hash(store: str, key: str) -> bytes:
+    """Sixteen bytes for a place in a store, as ``identity`` makes them of a key."""
+    return identity(store, key)
 
 
 def profile_name(profile: Profile | str | None) -> str:

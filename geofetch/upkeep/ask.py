@@ -198,6 +198,6 @@ def _length(response: Response) -> int | None:
 
 
 def _against(unit: Unit, source: Source, size: int | None) -> FetchError | None:
-    if size is None or size == unit.size:
+    if size is None or unit.size is None or size == unit.size:
         return None
     return SizeMismatch(f"it offers {size} bytes, {unit.size} are recorded", source=source)

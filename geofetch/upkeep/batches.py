@@ -27,14 +27,15 @@ def batches(units: Iterable[Unit], jobs: int) -> Iterator[list[Unit]]:
     batch: list[Unit] = []
     given = total = 0
     for unit in units:
-        if unit.size > SMALL_BYTES:
+        size = unit.size or 0
+        if size > SMALL_BYTES:
             yield [unit]
             continue
-        if batch and (batch[0].store != unit.store or total + unit.size > MOST_BYTES):
+        if batch and (batch[0].store != unit.store or total + size > MOST_BYTES):
             yield batch
             batch, total, given = [], 0, given + 1
         batch.append(unit)
-        total += unit.size
+        total += size
         if len(batch) >= min(MOST, 1 << min(given // jobs, 16)):
             yield batch
             batch, total, given = [], 0, given + 1

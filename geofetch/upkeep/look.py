@@ -132,9 +132,9 @@ def look(store: Store, unit: Unit, reading: Reading) -> Look:
         seen = store.stat(unit.store_key)
         if seen is None:
             return Look("missing", "nothing is stored there")
-        if seen.size != unit.size:
+        if unit.size is not None and seen.size != unit.size:
             return Look("corrupt", f"{seen.size} bytes are stored, {unit.size} were recorded", seen)
-        found = _digests(store, unit, reading)
+        found = _digests(store, unit, seen.size, reading)
         if reading.given_up or store.stat(unit.store_key) != seen:
             return Look("changed", "it was replaced while it was read")
     except OSError as exc:  # every FetchError is one
@@ -142,14 +142,14 @@ def look(store: Store, unit: Unit, reading: Reading) -> Look:
     return _judged(unit, seen, found)
 
 
-def _digests(store: Store, unit: Unit, reading: Reading) -> Mapping[str, Digest]:
+def _digests(store: Store, unit: Unit, size: int, reading: Reading) -> Mapping[str, Digest]:
     lengths = {digest.algorithm: len(digest.value) for digest in unit.digests} or {USUAL: 0}
     hashers = {name: hasher(name) for name in lengths}
     most = PIECE_BYTES if reading.pace is None else min(PIECE_BYTES, reading.pace.piece_bytes)
-    piece = memoryview(bytearray(min(unit.size + 1, most)))
+    piece = memoryview(bytearray(min(size + 1, most)))
     with store.open(unit.store_key) as file:
         fill: Callable[[memoryview], int] = file.readinto  # type: ignore[attr-defined]
-        passing = Passing(file, unit.size)
+        passing = Passing(file, size)
         while not reading.given_up and (count := fill(piece)):
             reading.read_bytes += count
             passing.read(count)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from peewee import Database, OperationalError, SqliteDatabase, fn
+from peewee import Database, IntegrityError, OperationalError, SqliteDatabase, fn
 
 from ..models import UnitRow
 from ..sql import done, text_of
@@ -61,6 +61,25 @@ class SQLite(Kind):
 
     def writing(self, database: Database) -> AbstractContextManager[Any]:
         return database.atomic()
+
+    @contextmanager
+    def altering(self, database: Database) -> Iterator[Any]:
+        # A table is made anew by dropping the old one; with foreign keys on, that deletes the rows that refer to it,
+        # and by today's ways the new one's name would be written into views that name the old one.  Neither can be
+        # set within a transaction.
+        enforced = done(database, "PRAGMA foreign_keys").fetchone()[0]
+        done(database, "PRAGMA foreign_keys = OFF")
+        done(database, "PRAGMA legacy_alter_table = ON")
+        try:
+            with self.writing(database):
+                yield
+                if orphan := done(database, "PRAGMA foreign_key_check").fetchone():
+                    raise IntegrityError(
+                        f"rows of {orphan[0]} refer to {orphan[2]} that are not there; delete them, then try again"
+                    )
+        finally:
+            done(database, "PRAGMA legacy_alter_table = OFF")
+            done(database, f"PRAGMA foreign_keys = {enforced}")
 
     def snapshot(self, database: Database) -> AbstractContextManager[Any]:
         return database.atomic("DEFERRED")

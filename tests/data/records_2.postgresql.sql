@@ -1,0 +1,12 @@
+CREATE TABLE "geofetch_schema" ("version" INTEGER NOT NULL PRIMARY KEY, "applied_at_us" BIGINT NOT NULL);
+CREATE TABLE "units" ("id" BIGSERIAL NOT NULL PRIMARY KEY, "identity" BYTEA NOT NULL, "type" TEXT NOT NULL, "key" TEXT NOT NULL, "path" TEXT NOT NULL, "store" TEXT NOT NULL, "store_key" TEXT NOT NULL, "size_bytes" BIGINT NOT NULL CHECK (size_bytes >= 0), "mtime_ns" BIGINT, "inode" BIGINT, "state" TEXT NOT NULL CHECK (state = 'present' OR state = 'missing' OR state = 'corrupt' OR state = 'quarantined'), "verified" TEXT NOT NULL CHECK (verified = 'digest' OR verified = 'size' OR verified = 'framing' OR verified = 'nothing'), "metadata" TEXT, "stored_at_us" BIGINT NOT NULL, "proven_at_us" BIGINT, "scrubbed_at_us" BIGINT, "scrub_result" TEXT);
+CREATE UNIQUE INDEX "unitrow_identity" ON "units" ("identity");
+CREATE INDEX "unitrow_path" ON "units" USING hash ("path");
+CREATE INDEX "unitrow_store_key" ON "units" USING hash ("store_key");
+CREATE TABLE "digests" ("unit_id" BIGINT NOT NULL, "algorithm" TEXT NOT NULL, "value" BYTEA NOT NULL, "trusted" BOOLEAN NOT NULL, PRIMARY KEY ("unit_id", "algorithm"), FOREIGN KEY ("unit_id") REFERENCES "units" ("id") ON DELETE CASCADE);
+CREATE TABLE "sources" ("id" BIGSERIAL NOT NULL PRIMARY KEY, "unit_id" BIGINT NOT NULL, "url" TEXT NOT NULL, "profile" TEXT NOT NULL, "priority" BIGINT NOT NULL, "weight" BIGINT NOT NULL, "secret_query" BOOLEAN NOT NULL, "last_ok_at_us" BIGINT, "last_failed_at_us" BIGINT, "failures" INTEGER NOT NULL, "last_error" TEXT, "position" INTEGER NOT NULL, FOREIGN KEY ("unit_id") REFERENCES "units" ("id") ON DELETE CASCADE);
+CREATE UNIQUE INDEX "sourcerow_unit_id_position" ON "sources" ("unit_id", "position");
+CREATE TABLE "repositories" ("id" BIGSERIAL NOT NULL PRIMARY KEY, "name" TEXT NOT NULL);
+CREATE UNIQUE INDEX "repositoryrow_name" ON "repositories" ("name");
+CREATE TABLE "unit_repositories" ("unit_id" BIGINT NOT NULL, "repository_id" BIGINT NOT NULL, PRIMARY KEY ("unit_id", "repository_id"), FOREIGN KEY ("unit_id") REFERENCES "units" ("id") ON DELETE CASCADE, FOREIGN KEY ("repository_id") REFERENCES "repositories" ("id") ON DELETE CASCADE);
+CREATE INDEX "unitrepositoryrow_repository_id" ON "unit_repositories" ("repository_id");
