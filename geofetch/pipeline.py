@@ -9,11 +9,11 @@ themselves: they listen at the door (hooks.py) like everybody else, and this fil
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
-from time import monotonic
+from time import monotonic, time
 from typing import Any, Protocol
 
 from . import kills, limits, plan
@@ -176,7 +176,7 @@ def _adopted(spec: Spec, kit: Kit, progress: Progress) -> Attempt | None:
 
 def _fetched(spec: Spec, kit: Kit, progress: Progress) -> Attempt:
     """Ask the sources in order, some of them again, until one gives the file; else raise what the last one said."""
-    sources = plan.order(spec.sources, kit.dice)
+    sources = plan.order(_unexpired(spec), kit.dice)
     source = sources[0]
     course: plan.Course | None = None
     while True:
@@ -192,6 +192,16 @@ def _fetched(spec: Spec, kit: Kit, progress: Progress) -> Attempt:
         if wait_s:
             pause(wait_s)  # no slot is held meanwhile
         source = course.source
+
+
+def _unexpired(spec: Spec) -> Sequence[Source]:
+    """The sources to ask; those that have expired only where there is no other."""
+    if not any(source.expires_at is not None for source in spec.sources):
+        return spec.sources
+    found = plan.fresh(spec.sources, time())
+    if found is spec.sources:
+        log.warning("%s: all of its sources have expired; they are asked all the same", spec.path)
+    return found
 
 
 def _attempted(spec: Spec, source: Source, kit: Kit, progress: Progress) -> tuple[Attempt, Verdict | None]:

@@ -7,7 +7,7 @@ own (time and chance are passed in).
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,7 +36,7 @@ from .errors import (
 from .events import Verdict
 from .spec import Source
 
-__all__ = ["Course", "Dice", "order", "passing", "verdict", "wait_s"]
+__all__ = ["Course", "Dice", "fresh", "order", "passing", "verdict", "wait_s"]
 
 AGAIN, NEXT, STOP = Verdict
 
@@ -80,6 +80,12 @@ class Dice(Protocol):
 
     def random(self) -> float:
         """A number from 0 up to, not including, 1."""
+
+
+def fresh(sources: Sequence[Source], now: float) -> Sequence[Source]:
+    """Those that have not expired at this time (seconds since 1970); all of them where all have."""
+    found = [source for source in sources if source.expires_at is None or now < source.expires_at]
+    return found or sources
 
 
 def order(sources: Iterable[Source], dice: Dice) -> list[Source]:

@@ -1,10 +1,13 @@
 """What a batch of news makes of what was known: pure, from rows to rows.
 
     Put      a file was published, or adopted: merged into what was known of it
+    Want     a file is wanted, later or on demand: recorded without one, and never in place of one
     Import   a unit file was read: takes the place of what was known
     Mark     a stored file was held against its record: present, missing, corrupt, quarantined
     Note     a source failed: its health alone
     Leave    a repository no longer lists a unit
+
+Whoever takes a place in a store takes it off the leftovers; a place that the last unit leaves becomes one.
 
 In: rows as the database had them, news in the order it came.  Out: rows as they are to be.  Never: SQL, clocks, I/O.
 
@@ -16,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from ..events import Kept, Proof
 from ..spec import Digest, Source, Spec
@@ -24,20 +27,40 @@ from .units import (
     FILE,
     PROOFS,
     Health,
+    Policy,
     Unit,
     UnitState,
     canonical,
     file_text,
     identity,
     loses_query,
-    metadata_text,
     micros,
     named,
     place_of,
     profile_name,
+    told_by,
 )
 
-__all__ = ["Book", "Change", "Import", "Leave", "Mark", "Note", "Put", "Row", "SourceFields"]
+__all__ = [
+    "Book",
+    "Change",
+    "Import",
+    "Leave",
+    "Mark",
+    "Note",
+    "Put",
+    "Row",
+    "SourceFields",
+    "Want",
+    "Wanted",
+    "cooldown_us",
+]
+
+#: Microseconds for which a source is better left alone after one failure; twice as many after each further one in a
+#: row, up to a day.
+COOLDOWN_US, COOLDOWN_MOST_US = 60_000_000, 86_400_000_000
+#: What became of a Want: nobody has stored the file; it is there; it is there in another version than is wanted.
+Wanted: TypeAlias = Literal["wanted", "present", "differs"]
 
 Place: TypeAlias = tuple[str, str]
 
@@ -107,6 +130,11 @@ class Row:
         return row
 
 
+def cooldown_us(failures: int) -> int:
+    """How long a source is better left alone after so many failures in a row."""
+    return min(COOLDOWN_US << min(failures - 1, 20), COOLDOWN_MOST_US)
+
+
 _all_fields = attrgetter(*(each.name for each in fields(Row)))
 
 
@@ -140,6 +168,23 @@ class Book:
         self.stores.add(row.store)
         if row.state == "present":
             self._at.setdefault(row.place, {}).setdefault(row.stamp, set()).add(row.identity)
+
+    def taken(self) -> set[Place]:
+        """Where files are now that were not there, or not these."""
+        return {
+            row.place for key, row in self.rows.items() if row is not self.loaded.get(key) and row.state != "missing"
+        }
+
+    def left(self) -> set[Place]:
+        """Where files were whose units are elsewhere now.
+
+        What was put aside is nobody's leftover: it stays for somebody to look at.
+        """
+        return {
+            old.place
+            for key, old in self.loaded.items()
+            if old.state in ("present", "corrupt") and old.place != self.rows[key].place
+        }
 
     def claim(self, row: Row) -> None:
         """This row, whose file was just put in its place: whoever is said to be there with other bytes is not."""
@@ -196,16 +241,14 @@ class Put:
         kind, text = named(spec.unit, store, path)
         self.identity = identity(kind, text)
         self._row = None
-        metadata = None if self.headers is None else metadata_text(self.headers)
+        metadata, etag, modified = (None, None, None) if self.headers is None else told_by(self.headers)
         stamp = kept.size, kept.mtime_ns, kept.inode
         self.told = (kind, text, path, store, kept.key, *stamp, "present", self.verified, metadata, at, at)
-        self.proofs = proofs = {}
-        for digest in spec.digests:
-            proofs[digest.algorithm] = (digest.value, True)
+        self.proofs = proofs = {digest.algorithm: (digest.value, True) for digest in spec.digests}
         for name, digest in self.digests.items():
             if name not in proofs:
                 proofs[name] = (digest.value, False)
-        self.places = self._sources()
+        self.places = _places(spec, self.source, at, etag, modified)
 
     @property
     def row(self) -> Row:
@@ -217,23 +260,35 @@ class Put:
             self._row = Row(*[self.identity, *self.told, None, None, "immediate", None, 0, None, *children])
         return self._row
 
-    def _sources(self) -> dict[Place, SourceFields]:
-        found: dict[Place, SourceFields] = {}
-        profile = self.spec.profile
-        for one in self.spec.sources:
-            place = place_of(one, profile)
-            ok_at = self.at if one is self.source else None
-            known = found.get(place)
-            if known is None:
-                expires_at = None if one.expires_at is None else micros(one.expires_at)
-                found[place] = SourceFields(one.priority, one.weight, loses_query(one), expires_at, ok_at)
-            elif ok_at is not None:
-                found[place] = known._replace(last_ok_at=ok_at)
-        return found
-
     def apply(self, book: Book) -> None:
         old = book[self.row.identity]
         book.claim(self.row if old is None else _merged(old, self.row, fetched=self.source is not None))
+
+
+def _places(
+    spec: Spec,
+    served: Source | None = None,
+    at: int | None = None,
+    etag: str | None = None,
+    modified: str | None = None,
+) -> dict[Place, SourceFields]:
+    """The sources of a spec as rows; ``served``: the one that gave the file, then and with these validators."""
+    found: dict[Place, SourceFields] = {}
+    profile = spec.profile
+    for one in spec.sources:
+        place = place_of(one, profile)
+        known = found.get(place)
+        if known is None:
+            expires_at = None if one.expires_at is None else micros(one.expires_at)
+            if one is served:
+                health = at, None, 0, None, etag, modified
+                known = SourceFields(one.priority, one.weight, loses_query(one), expires_at, *health)
+            else:
+                known = SourceFields(one.priority, one.weight, loses_query(one), expires_at, None)
+            found[place] = known
+        elif one is served:
+            found[place] = known._replace(last_ok_at=at, etag=etag, last_modified=modified)
+    return found
 
 
 def _merged(old: Row, new: Row, fetched: bool) -> Row:
@@ -256,19 +311,97 @@ def _merged(old: Row, new: Row, fetched: bool) -> Row:
 
 
 def _merged_sources(old: Row, new: Row, drop: bool) -> dict[Place, SourceFields]:
-    """The sources told now over those known; ``drop``: those that served another version are not kept."""
+    """The sources told now over those known; ``drop``: those that served another version are not kept, and what the
+    others said of it is not either."""
     sources = {} if drop else dict(old.sources)
     for place, told in new.sources.items():
         known = old.sources.get(place)
         if known is not None:
-            answered_at = told.last_ok_at
-            told = known._replace(
-                priority=told.priority, weight=told.weight, secret_query=told.secret_query, expires_at=told.expires_at
-            )
-            if answered_at is not None:
-                told = told._replace(last_ok_at=answered_at, failures=0, last_error=None)
+            etag, modified = (None, None) if drop else (known.etag, known.last_modified)
+            if told.last_ok_at is not None:
+                told = told._replace(
+                    last_failed_at=known.last_failed_at,
+                    etag=told.etag or etag,
+                    last_modified=told.last_modified or modified,
+                )
+            else:
+                told = known._replace(
+                    priority=told.priority,
+                    weight=told.weight,
+                    secret_query=told.secret_query,
+                    expires_at=told.expires_at,
+                    etag=etag,
+                    last_modified=modified,
+                )
         sources[place] = told
     return sources
+
+
+@dataclass(slots=True)
+class Want:
+    """A file is wanted, and not fetched now; says what became of it (Wanted).
+
+    ``pending``: that it is to be fetched is owed.  Where it is stored already, its policy, sources and repositories
+    change alone; where that is another version, its sources neither: they have the new one.
+    """
+
+    spec: Spec
+    store: str
+    policy: Policy
+    pending: bool
+    identity: bytes = field(init=False)
+    row: Row = field(init=False)
+
+    def prepare(self) -> None:
+        spec, store = self.spec, self.store
+        kind, text = named(spec.unit, store, spec.path)
+        self.identity = identity(kind, text)
+        self.row = Row(
+            identity=self.identity,
+            type=kind,
+            key=text,
+            path=spec.path,
+            store=store,
+            store_key=spec.path,  # nobody knows a better one before it is stored
+            size=spec.size,
+            mtime_ns=None,
+            inode=None,
+            state="missing",
+            verified="nothing",
+            metadata=None,
+            stored_at=None,
+            proven_at=None,
+            scrubbed_at=None,
+            scrub_result=None,
+            policy=self.policy,
+            pending="fetch" if self.pending else None,
+            tries=0,
+            unlisted_at=None,
+            digests={digest.algorithm: (digest.value, True) for digest in spec.digests},
+            sources=_places(spec),
+            repositories=NONE if spec.repository is None else frozenset((spec.repository,)),
+        )
+
+    def apply(self, book: Book) -> Wanted:
+        old, new = book[self.identity], self.row
+        if old is None:
+            book.put(new)
+            return "wanted"
+        differs = _same_content(old, new) is False
+        gone = old.state == "missing"
+        row = (new if gone and (differs or old.stored_at is None) else old).but(
+            id=old.id, policy=self.policy, repositories=old.repositories | new.repositories
+        )
+        row.unlisted_at = None if row.repositories else old.unlisted_at
+        if gone or not differs:
+            row.sources = _merged_sources(old, new, drop=differs)
+        if gone:
+            row.pending = new.pending
+            row.tries = old.tries if new.pending and not differs else 0
+        book.put(row)
+        if gone:
+            return "wanted"
+        return "differs" if differs else "present"
 
 
 @dataclass(slots=True)
@@ -355,8 +488,11 @@ class Mark:
         if old is None or (old.place, old.stamp) != ((was.store, was.store_key), (was.size, was.mtime_ns, was.inode)):
             return False  # replaced since it was looked at: what was found is not about this file
         row = old.but(state=self.state, scrubbed_at=self.at, scrub_result=self.result, digests=dict(old.digests))
+        if self.kept is None and old.stored_at is None and self.state != "missing":
+            return False  # it was never stored: who says that it is there says where
         if self.state == "present":
-            row.proven_at = self.at
+            row.proven_at, row.pending, row.tries = self.at, None, 0
+            row.stored_at = self.at if old.stored_at is None else old.stored_at
         if self.kept is not None:
             row.store, row.store_key = self.kept.store, self.kept.key
             row.size, row.mtime_ns, row.inode = self.kept.size, self.kept.mtime_ns, self.kept.inode
@@ -406,12 +542,19 @@ class Note:
             if row is None or known is None:
                 continue
             if self.error is None:
-                told = known._replace(last_ok_at=self.at, failures=0, last_error=None)
+                told = known._replace(last_ok_at=self.at, failures=0, last_error=None, cooldown_until=None)
             elif known.last_failed_at == self.at:  # it was written, and nobody heard of it
                 continue
             else:
-                told = known._replace(last_failed_at=self.at, failures=known.failures + 1, last_error=self.error)
-            book.put(row.but(sources={**row.sources, self.place: told}))
+                failures = known.failures + 1
+                told = known._replace(
+                    last_failed_at=self.at,
+                    failures=failures,
+                    last_error=self.error,
+                    cooldown_until=self.at + cooldown_us(failures),
+                )
+            tries = row.tries + (self.error is not None and row.pending is not None)
+            book.put(row.but(sources={**row.sources, self.place: told}, tries=tries))
 
 
 @dataclass(slots=True)
@@ -420,6 +563,7 @@ class Leave:
 
     identity: bytes
     repository: str
+    at: int
 
     def prepare(self) -> None:
         """Nothing needs to be worked out."""
@@ -428,8 +572,9 @@ class Leave:
         row = book[self.identity]
         if row is None or self.repository not in row.repositories:
             return False
-        book.put(row.but(repositories=row.repositories - {self.repository}))
+        left = row.repositories - {self.repository}
+        book.put(row.but(repositories=left, unlisted_at=None if left else self.at))
         return True
 
 
-Change: TypeAlias = Put | Import | Mark | Note | Leave
+Change: TypeAlias = Put | Want | Import | Mark | Note | Leave

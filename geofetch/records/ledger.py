@@ -14,14 +14,14 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from random import random
-from time import monotonic, sleep
+from time import monotonic, sleep, time_ns
 from typing import Any, TypeVar, cast
 
 from peewee import Database
 
 from ..errors import RecordError
 from ..names import shown
-from .changes import Book, Change, Import, Leave, Mark, Note, Put
+from .changes import Book, Change, Import, Leave, Mark, Note, Put, Want
 from .database import Address, kind_of, of_database, reason, translated
 from .known import Remembered, recall
 from .opening import open_database
@@ -198,7 +198,7 @@ class Ledger:
 
 def _texts(change: Change) -> Iterator[tuple[str, str, str]]:
     """The texts of a change that come from outside: what each is, itself, and what can be done about it."""
-    if isinstance(change, Put | Import):
+    if isinstance(change, Put | Want | Import):
         row = change.row
         yield "path", row.path, "give the file another path"
         yield "store's name", row.store, "give the store another one"
@@ -222,7 +222,7 @@ def _written(database: Database, changes: Sequence[Change], plugins: Sequence[Pl
     book = Book(_concerned(database, changes))
     book.learn(load_rivals(database, book, [change.row for change in changes if isinstance(change, Put)]))
     answers = [change.apply(book) for change in changes]
-    save(database, book)
+    save(database, book, time_ns() // 1000)
     if plugins:
         puts = [change for change in changes if isinstance(change, Put)]
         tell(database, plugins, [Recorded(cast(int, book.rows[put.identity].id), put.spec) for put in puts])

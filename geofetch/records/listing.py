@@ -6,6 +6,7 @@ Never: a stored file touched, a unit forgotten; a repository emptied by a listin
 
 from __future__ import annotations
 
+import time
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sized
@@ -102,11 +103,12 @@ class Listing:
 
     def _unlisted(self) -> Iterator[Leave]:
         after: int | None = 0
+        now = time.time_ns() // 1000
         while after is not None:
             found, after = self._members(after)
             for _, key in found:
                 if not self._has(_number(key)):
-                    yield Leave(key, self.repository)
+                    yield Leave(key, self.repository, now)
 
     def _has(self, number: int) -> bool:
         at = bisect_left(self._listed, number)

@@ -18,7 +18,7 @@ from ..errors import RecordError, SpecError
 from .models import RepositoryRow, UnitRepositoryRow, UnitRow
 from .rows import load, load_ids, unit_of
 from .sql import fetched
-from .units import STATES, Unit, canonical, identity
+from .units import POLICIES, STATES, Unit, canonical, identity
 
 __all__ = ["Wanted", "count", "find", "members", "page", "repositories", "units"]
 
@@ -36,6 +36,9 @@ class Wanted:
     store: str | None = None
     scrubbed_before: float | None = None
     path: str | None = None
+    policy: str | None = None
+    pending: bool | None = None
+    fetched: bool | None = None
     pattern: re.Pattern[str] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -43,6 +46,8 @@ class Wanted:
         for state in states:
             if state not in STATES:
                 raise SpecError(f"no unit is {state!r}; they are {', '.join(STATES)}")
+        if self.policy is not None and self.policy not in POLICIES:
+            raise SpecError(f"a policy is {', '.join(POLICIES)}, not {self.policy!r}")
         object.__setattr__(self, "state", states if self.state is not None else None)
         if self.path is not None and re.search(r"[*?\[]", self.path):
             object.__setattr__(self, "pattern", re.compile(fnmatch.translate(self.path)))
@@ -50,9 +55,13 @@ class Wanted:
     def where(self, after: int = 0) -> list[Any]:
         """The conditions, all of which hold, for units beyond this id."""
         found: list[Any] = [UnitRow.id > after]
-        for column, value in ((UnitRow.type, self.type), (UnitRow.store, self.store)):
+        for column, value in ((UnitRow.type, self.type), (UnitRow.store, self.store), (UnitRow.policy, self.policy)):
             if value is not None:
                 found.append(column == value)
+        if self.pending is not None:
+            found.append(UnitRow.pending.is_null(not self.pending))
+        if self.fetched is not None:
+            found.append(UnitRow.stored_at.is_null(not self.fetched))
         if self.state is not None:
             found.append(UnitRow.state.in_(list(self.state)))
         if self.path is not None and self.pattern is None:

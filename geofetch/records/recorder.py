@@ -20,10 +20,10 @@ from peewee import Database
 from ..errors import RecordError, SourceError, SpecError
 from ..events import Attempt, Kept, Listener
 from ..kills import INTERRUPTS, hold
-from ..spec import Digest, Source
+from ..spec import Digest, Source, Spec, SpecLike
 from . import census, reader
 from .census import RepositorySum
-from .changes import Change, Import, Mark, Note, Put, Row
+from .changes import Change, Import, Mark, Note, Put, Row, Want
 from .database import located
 from .home import Home
 from .known import Remembered, says_all
@@ -33,7 +33,7 @@ from .listing import Listing
 from .plugin import Plugin, checked
 from .reader import Wanted
 from .rows import chunks
-from .units import STATES, Unit, UnitState
+from .units import POLICIES, STATES, Policy, Unit, UnitState
 
 __all__ = ["Recorder"]
 
@@ -152,15 +152,19 @@ class Recorder:
         scrubbed_before: float | None = None,
         sample: float | int | None = None,
         path: str | None = None,
+        policy: Policy | None = None,
+        pending: bool | None = None,
+        fetched: bool | None = None,
     ) -> Iterator[Unit]:
         """The units that fit all that is told, in the order of their ids, read in pages.
 
         ``state``: one, or several.  ``scrubbed_before``: seconds since 1970; a unit that was never scrubbed fits.
         ``path``: a name, or a pattern in which ``*`` stands for anything, slashes too.  ``sample``: so many of them by
-        chance, or (a float up to 1.0) that share of them.
+        chance, or (a float up to 1.0) that share of them.  ``policy``: of this one.  ``pending``: whether work is owed
+        to it.  ``fetched``: whether it ever was stored.
         """
         kept = None if store is None else self._home.kept_name(store)
-        wanted = Wanted(repository, type, state, kept, scrubbed_before, path)
+        wanted = Wanted(repository, type, state, kept, scrubbed_before, path, policy, pending, fetched)
         return self._units(wanted, None if sample is None else _checked_sample(sample))
 
     def _units(self, wanted: Wanted, sample: float | int | None) -> Iterator[Unit]:
@@ -186,10 +190,13 @@ class Recorder:
         store: str | None = None,
         scrubbed_before: float | None = None,
         path: str | None = None,
+        policy: Policy | None = None,
+        pending: bool | None = None,
+        fetched: bool | None = None,
     ) -> int:
         """How many units there are that fit."""
         kept = None if store is None else self._home.kept_name(store)
-        return self._count(Wanted(repository, type, state, kept, scrubbed_before, path))
+        return self._count(Wanted(repository, type, state, kept, scrubbed_before, path, policy, pending, fetched))
 
     def _count(self, wanted: Wanted) -> int:
         if wanted.pattern is not None:
@@ -216,6 +223,22 @@ class Recorder:
             return found  # type: ignore[no-any-return]
 
         return Listing(repository, self._home.kept_name(store), members, self._write)
+
+    # --- what is not fetched now
+
+    def want(self, spec: SpecLike, store: str, *, policy: Policy = "on_demand", pending: bool = False) -> Pending:
+        """Remember a wanted file without fetching it; committed when ``.get()`` returns.
+
+        The unit has the spec's sources, digests (trusted), size and repository, is missing and has no ``stored_at``.
+        ``store``: the name of the store that it is for.  ``policy``: when it is to be fetched.  ``pending``: that it is
+        to be fetched is owed; :func:`geofetch.upkeep.repair` does it, and the commit that records the file clears it.
+
+        ``.get()`` says "wanted"; or "present", where it is stored already: then policy, sources and repositories change
+        alone; or "differs", where what is stored has other digests or another size: then its sources stay, too.
+        """
+        if policy not in POLICIES:
+            raise SpecError(f"a policy is {', '.join(POLICIES)}, not {policy!r}")
+        return self._write(Want(Spec.of(spec), self._home.kept_name(store), policy, bool(pending)))
 
     # --- for upkeep and import
 

@@ -22,9 +22,9 @@ from peewee import Database, Model
 from ..spec import Digest, Source
 from .changes import Book, Mark, Place, Put, Row, SourceFields
 from .database import kind_of
-from .models import DigestRow, RepositoryRow, SourceRow, UnitRepositoryRow, UnitRow
+from .models import DigestRow, LeftoverRow, RepositoryRow, SourceRow, UnitRepositoryRow, UnitRow
 from .sql import done, run, text_of
-from .units import Health, Unit, seconds
+from .units import Health, Unit, place_hash, seconds
 
 __all__ = [
     "ask",
@@ -58,6 +58,7 @@ SOURCE = ["priority", "weight", "secret_query", "expires_at", *(each.name for ea
 #: order in which ``save_new`` tells them.
 NEW_UNIT = ["id", *UNIT[: UNIT.index("scrubbed_at")]]
 NEW_SOURCE = ["priority", "weight", "secret_query", "last_ok_at", "failures"]
+MORE_SOURCE = ["etag", "last_modified", "expires_at"]
 
 _columns = attrgetter(*UNIT)
 _INODE = UNIT.index("inode")
@@ -101,8 +102,9 @@ def _around(database: Database, name: Any, places: str, query: Callable[[], Any]
 
 
 _AROUND: dict[tuple[type[Database], Any], tuple[str, str]] = {}
-#: Texts of INSERTs by what they insert, and how many rows (MOST_ROWS, STEP: there are few such numbers).
-_SQL: dict[tuple[type[Database], type[Model], bool, int], str] = {}
+#: Texts of INSERTs by what they insert, how many rows (MOST_ROWS, STEP: there are few such numbers) and columns: for
+#: one model no two lists of columns are equally long.
+_SQL: dict[tuple[type[Database], type[Model], bool, int, int], str] = {}
 
 
 def load(database: Database, name: str, values: Iterable[Any]) -> Iterator[Row]:
@@ -201,8 +203,8 @@ def _signed(inode: int | None) -> int | None:
     return inode - 2**64 if inode is not None and inode >= 2**63 else inode
 
 
-def save(database: Database, book: Book) -> None:
-    """Write what the book says otherwise than the tables did; nothing for what they said already."""
+def save(database: Database, book: Book, at: int) -> None:
+    """Write, at this time, what the book says otherwise than the tables did; nothing for what they said already."""
     changed = [(book.loaded.get(key), row) for key, row in book.rows.items() if row is not book.loaded.get(key)]
     _number(database, [row for _, row in changed if row.id is None])
     units: list[Any] = []
@@ -213,6 +215,8 @@ def save(database: Database, book: Book) -> None:
     _save_digests(database, changed)
     _save_sources(database, changed)
     _save_repositories(database, changed)
+    _leave(database, book.left(), at)
+    _take_off(database, book.taken())
 
 
 def save_new(database: Database, puts: Sequence[Put], places: set[Place]) -> Sequence[int] | None:
@@ -228,7 +232,7 @@ def save_new(database: Database, puts: Sequence[Put], places: set[Place]) -> Seq
     sources: list[Any] = []
     repositories: list[tuple[Any, ...]] = []
     kind = kind_of(database)
-    truth = kind.truth
+    truth, more = kind.truth, _told_besides(puts)
     # SQLite's driver takes text, int and bytearray as they are.  Each None, bool and bytes it asks how it wants to be
     # adapted, which costs more than to bind it (and up to Python 3.11 an exception that nobody sees).
     ids = kind.new_ids(database, len(puts))
@@ -239,14 +243,17 @@ def save_new(database: Database, puts: Sequence[Put], places: set[Place]) -> Seq
         for algorithm, (value, trusted) in put.proofs.items():
             digests += (number, algorithm, bytearray(value), truth(trusted))
         for position, ((url, profile), told) in enumerate(put.places.items()):
-            priority, weight, secret, _, ok_at, _, failures, *_ = told
+            priority, weight, secret, expires_at, ok_at, _, failures, _, etag, modified, _ = told
             sources += (number, position, url, profile, priority, weight, truth(secret), ok_at, failures)
+            if more:
+                sources += (etag, modified, expires_at)[: len(more)]
         if put.spec.repository is not None:
             repositories.append((number, put.spec.repository))
     _upsert(database, UnitRow, NEW_UNIT, units, [])
     _upsert(database, DigestRow, DIGEST_KEY + DIGEST, digests, [])
-    _upsert(database, SourceRow, SOURCE_KEY + PLACE + NEW_SOURCE, sources, [])
+    _upsert(database, SourceRow, [*SOURCE_KEY, *PLACE, *NEW_SOURCE, *more], sources, [])
     _write_repositories(database, repositories)
+    _take_off(database, places)
     return ids
 
 
@@ -287,6 +294,38 @@ def _present(database: Database, name: str, keys: Iterable[str], columns: list[s
         return UnitRow.select(*told).where(UnitRow.store_key.in_(some), UnitRow.state == "present")
 
     return ask(database, name, keys, query, "present")
+
+
+def _leave(database: Database, places: set[Place], at: int) -> None:
+    """These are leftovers from now on, but for those where another unit is said to be."""
+    if not places:
+        return
+    told = [UnitRow.store, UnitRow.store_key]
+    keys = {key for _, key in places}
+    found = ask(database, "who is there", keys, lambda some: UnitRow.select(*told).where(UnitRow.store_key.in_(some)))
+    empty = places - {tuple(place) for place in found}
+    rows = [value for place in sorted(empty) for value in (place_hash(*place), *place, at)]
+    _upsert(database, LeftoverRow, ["place", "store", "store_key", "left_at"], rows, ["place"])
+
+
+def _told_besides(puts: Sequence[Put]) -> Sequence[str]:
+    """Which more columns the sources of these tell something in."""
+    more: Sequence[str] = ()
+    for put in puts:
+        for told in put.places.values():
+            if told.expires_at is not None:
+                return MORE_SOURCE
+            if told.etag is not None or told.last_modified is not None:
+                more = MORE_SOURCE[:2]
+    return more
+
+
+def _take_off(database: Database, places: set[Place]) -> None:
+    """These are no leftovers any more.  One look for a whole batch where there are none, as nearly always."""
+    if not places or not done(database, "SELECT 1 FROM leftovers LIMIT 1").fetchall():
+        return
+    for part in chunks(sorted(place_hash(*place) for place in places), MOST_IN):
+        run(database, LeftoverRow.delete().where(LeftoverRow.place.in_(part)))
 
 
 def _number(database: Database, rows: list[Row]) -> None:
@@ -390,11 +429,13 @@ def _upsert(database: Database, model: type[Model], names: list[str], values: li
 def _upsert_text(database: Database, model: type[Model], names: list[str], key: list[str], count: int) -> str:
     """The text that inserts so many rows.  The same object each time: whoever keeps statements by their texts need
     neither hash nor compare its thousands of characters."""
-    known = type(database), model, bool(key), count
+    known = type(database), model, bool(key), count, len(names)
     text = _SQL.get(known)
     if text is None:
         row = f"({', '.join([database.param] * len(names))})"
-        head, tail = _around(database, (model, bool(key)), row, partial(_upserting, database, model, names, key))
+        head, tail = _around(
+            database, (model, bool(key), len(names)), row, partial(_upserting, database, model, names, key)
+        )
         text = _SQL[known] = head + ", ".join([row] * count) + tail
     return text
 

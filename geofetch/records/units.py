@@ -118,6 +118,8 @@ class Unit:
             object.__setattr__(self, "health", (Health(),) * len(self.sources))
         if len(self.health) != len(self.sources):
             raise SpecError("a unit's health tells of each source, or of none")
+        if self.repositories:
+            object.__setattr__(self, "unlisted_at", None)
         object.__setattr__(self, "digests", tuple(sorted(self.digests, key=lambda digest: digest.algorithm)))
         object.__setattr__(self, "repositories", tuple(sorted(set(self.repositories))))
 
@@ -183,14 +185,19 @@ def canonical(key: Mapping[str, Any]) -> str:
     return _encode(key)
 
 
-def metadata_text(headers: Mapping[str, str]) -> str | None:
-    """What an answer's head says of the file, for those who come later, as ``canonical`` writes it."""
+def told_by(headers: Mapping[str, str]) -> tuple[str | None, str | None, str | None]:
+    """What an answer's head says of the file, for those who come later: metadata as ``canonical`` writes it; the ETag
+    and the Last-Modified of whoever answered."""
+    values: list[str | None] = []
     found = []
     for header, small, name in TOLD:
         value = headers.get(header) or headers.get(small)
         if value:
-            found.append(name + _quoted(str(value)[:TOLD_MOST]))
-    return "{" + ",".join(found) + "}" if found else None
+            value = str(value)[:TOLD_MOST]
+            found.append(name + _quoted(value))
+        # Within JSON any text is harmless; alone only one that every database holds is kept.
+        values.append(value if value and value.isprintable() else None)
+    return "{" + ",".join(found) + "}" if found else None, values[1], values[2]
 
 
 # json.dumps makes an encoder a call where it is told anything: 5 µs of 8.
