@@ -302,6 +302,9 @@ def test_the_json_that_is_told_is_the_json_that_is_said(mirror: Mirror, tmp_path
         assert set(one) == _fields(f"json-{one['event']}")
     failed = next(one for one in fetched if one["event"] == "file" and not one["ok"])
     assert set(failed["error"]) == _fields("json-error")
+    (tmp_path / "list").write_text(f"{base}/a.rpm\n")
+    for one in _said("sync", str(tmp_path / "list"), "--later", "--into", into):
+        assert set(one) == _fields(f"json-{one['event']}")
     (tmp_path / "into" / "a.rpm").write_bytes(b"tost")
     verified = _said("verify", "--repair", "--into", into)
     assert [one["event"] for one in verified] == ["file", "repair", "summary"]

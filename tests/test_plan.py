@@ -12,7 +12,7 @@ import requests
 from geofetch import errors
 from geofetch.errors import BadStatus, DigestMismatch, FetchError, NotFound, Truncated, Unreachable
 from geofetch.events import Verdict
-from geofetch.plan import BACKOFF_MOST_S, RETRY_AFTER_MOST_S, Course, order, passing, verdict, wait_s
+from geofetch.plan import BACKOFF_MOST_S, RETRY_AFTER_MOST_S, Course, fresh, order, passing, verdict, wait_s
 from geofetch.spec import Source
 
 AGAIN, NEXT, STOP = Verdict
@@ -54,6 +54,16 @@ def test_weight_zero_is_tried_last_among_its_equals() -> None:
     zero = Source("http://zero.example/x", weight=0)
     one = Source("http://one.example/x", weight=1)
     assert all(order([zero, one], random.Random(seed))[-1] == zero for seed in range(50))
+
+
+def test_a_source_that_has_expired_is_left_out_while_there_is_another() -> None:
+    never, later, before, now = (
+        Source(f"http://{name}.example/x", expires_at=expires_at)
+        for name, expires_at in (("never", None), ("later", 101), ("before", 99), ("now", 100))
+    )
+    assert fresh((never, later, before, now), 100.0) == [never, later]
+    assert fresh((before, later), 100.0) == [later]
+    assert fresh((before, now), 100.0) == (before, now)  # better late than never
 
 
 def test_every_source_is_tried_once_in_an_order() -> None:

@@ -66,6 +66,20 @@ def test_sources_are_asked_by_priority(mirror: Mirror) -> None:
     assert [attempt.number for attempt in outcome.attempts] == [1, 2, 3, 4, 5]
 
 
+def test_a_source_that_has_expired_is_asked_where_all_have_and_the_log_says_so(
+    mirror: Mirror, caplog: pytest.LogCaptureFixture
+) -> None:
+    expired, good = mirror.serves(b"old"), mirror.serves(BODY)
+    sources = [Source(expired.url, expires_at=time.time() - 1), Source(good.url, 5, expires_at=time.time() + 600)]
+    with pooled() as pool:
+        (outcome,) = pool.map([Spec(sources=sources)])
+        assert (outcome.source, expired.hits) == (sources[1], 0)
+        assert "expired" not in caplog.text
+        (outcome,) = pool.map([Spec(sources=sources[:1])])
+    assert (outcome.ok, expired.hits) == (True, 1)
+    assert "all of its sources have expired" in caplog.text
+
+
 def test_within_a_priority_the_weight_is_the_share(mirror: Mirror) -> None:
     heavy, light, never = (mirror.serves(BODY) for _ in range(3))
     sources = [Source(heavy.url, 0, 9), Source(light.url, 0, 1), Source(never.url, 1, 100)]

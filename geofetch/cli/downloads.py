@@ -43,6 +43,8 @@ class Told:
         self.fetched = 0
         #: Units that left their repository; None where nobody asked for that, or not all was there.
         self.taken_off: int | None = None
+        #: Files that were recorded and not fetched, by what became of them; None where nobody asked for that.
+        self.wanted: Counter[str] | None = None
 
     def tell(self, outcome: Outcome) -> None:
         """One file has ended."""
@@ -83,6 +85,7 @@ class Told:
             "exit_codes": {str(one): count for one, count in sorted(self.codes.items())},
             "fetched_bytes": self.fetched,
             "taken_off": self.taken_off,
+            "wanted": None if self.wanted is None else dict(self.wanted),
             "elapsed_s": round(work.elapsed_s, 3),
             "signal": work.signals.received,
             "error": error_fields(work.error, work.console.clean),

@@ -20,6 +20,16 @@ slow.  Downloads then wait, and nothing is lost.
     repository      null: none
     error           null, or {"type", "message", "url", "exit_code"}
 
+of sync --later and --policy, where nothing is fetched
+
+    event           "wanted"
+    path
+    state           wanted (it is not there), present (it is stored already), differs (stored, in another version)
+    ok              whether it is there now, as it is listed
+    policy          immediate, on_demand, streamed
+    pending         "fetch": geofetch repair fetches it; null: nobody is told to
+    repository      null: none
+
 and, last, one for the whole
 
     event           "summary"
@@ -29,6 +39,7 @@ and, last, one for the whole
     exit_codes      how many files failed for which code, {"7": 2}
     fetched_bytes, elapsed_s
     taken_off       units that left the repository; null without --mirror, or where not all that is listed is there
+    wanted          files that were recorded and not fetched, {"wanted", "present", "differs"}; null: nobody asked
     signal          null, or the number of the signal that ended it
     error           null, or what stopped the whole, as above
 

@@ -37,6 +37,7 @@ WRONG = ("missing", "corrupt", "quarantined")
 @click.option(
     "--state", "states", multiple=True, type=click.Choice(WRONG), help="Only files in this state.  [default: all three]"
 )
+@click.option("--on-demand", is_flag=True, help="Fetch what is wanted on demand, too, though nobody has asked for it.")
 @options.scope()
 @options.download()
 @options.identity()
@@ -47,14 +48,16 @@ WRONG = ("missing", "corrupt", "quarantined")
 def repair(**given: Any) -> int:
     """Fetch again what the records call missing, corrupt or quarantined, from any source that they know.
 
-    Nothing that is right is read: geofetch verify finds what is wrong, this mends it.  What comes is proven, and
-    replaces what is there in one step; a corrupt file that no source has is put aside, never deleted.  Exits with 0 if
-    all of it is there now, or nothing was wrong; with 11 if anything stays wrong.
+    Nothing that is right is read: geofetch verify finds what is wrong, this mends it; and it fetches what geofetch sync
+    --later has put off.  What comes is proven, and replaces what is there in one step; a corrupt file that no source
+    has is put aside, never deleted.  Exits with 0 if all of it is there now, or nothing was wrong; with 11 if anything
+    stays wrong.
     """
     return perform("repair", options.told(**given), _repair)
 
 
 def _repair(work: Work) -> int:
+    from ..upkeep.mend import DUE, DUE_ON_DEMAND
     from .places import asked, stores_of
     from .tables import show
 
@@ -65,11 +68,12 @@ def _repair(work: Work) -> int:
         check_repository(recorder, told)
         stores = stores_of(recorder, told)
         check_place(recorder, stores, told)
-        wanted = {**scope_of(told), "state": told["states"] or WRONG}
+        asked_for = {**scope_of(told), "state": told["states"] or WRONG}
+        due = {**asked_for, "due": DUE_ON_DEMAND if told["on_demand"] else DUE}
         try:
-            mine = sum(recorder.count(store=name, **wanted) for name in stores)
-            total.passed_over = recorder.count(**wanted) - mine
-            total.mended.run(recorder, stores, mine, **wanted)
+            mine = sum(recorder.count(store=name, **due) for name in stores)
+            total.passed_over = recorder.count(**due) - mine
+            total.mended.run(recorder, stores, mine, on_demand=told["on_demand"], **asked_for)
         finally:
             for store in stores.values():
                 store.close()

@@ -6,6 +6,7 @@ In: names.  Out: a table on a terminal, fields parted by TABs elsewhere, JSON wi
 
     name, units, bytes
     states          units by state, {"present": 9, "missing": 1}
+    not_fetched     units that are wanted and were never stored; they are in no state, and have no bytes
 
 and for each difference (``diff A B``)
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["repositories"]
 
-COLUMNS = ("name", "units", "bytes", "wrong")
+COLUMNS = ("name", "units", "bytes", "wrong", "not fetched")
 FIELDS = ("what", "count")
 MARKS = {"added": "+", "removed": "-", "changed": "~"}
 
@@ -44,7 +45,7 @@ def repositories() -> None:
 @options.places("The folder whose records are meant.")
 @options.asking("One JSON object a repository.")
 def listed(**given: Any) -> int:
-    """List repositories: units, bytes, and how many units are not present."""
+    """List repositories: units, bytes, how many units are not as they should be, and how many are not fetched yet."""
     return perform("repositories list", given, _list)
 
 
@@ -81,10 +82,7 @@ def _list(work: Work) -> int:
         for one in sums:
             put(_fields(one))
     else:
-        rows = (
-            (one.name, *map(count_text, (one.units, one.size, one.units - one.states.get("present", 0))))
-            for one in sums
-        )
+        rows = ((one.name, *map(count_text, (one.units, one.size, _wrong(one), one.not_fetched))) for one in sums)
         show(COLUMNS, rows, right=COLUMNS[1:], long=("name",))
     return codes.OK
 
@@ -103,13 +101,23 @@ def _show(work: Work) -> int:
     if work.as_json:
         put(_fields(found))
     else:
-        told = {"units": found.units, "bytes": found.size, **found.states}
+        told = {"units": found.units, "bytes": found.size, **found.states, "not fetched": found.not_fetched}
         show(FIELDS, ((what, count_text(count)) for what, count in told.items()), right=("count",))
     return codes.OK
 
 
 def _fields(one: RepositorySum) -> dict[str, Any]:
-    return {"name": one.name, "units": one.units, "bytes": one.size, "states": dict(one.states)}
+    return {
+        "name": one.name,
+        "units": one.units,
+        "bytes": one.size,
+        "states": dict(one.states),
+        "not_fetched": one.not_fetched,
+    }
+
+
+def _wrong(one: RepositorySum) -> int:
+    return one.units - one.not_fetched - one.states.get("present", 0)
 
 
 def _diff(work: Work) -> int:

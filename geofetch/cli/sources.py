@@ -11,6 +11,9 @@ fetched; a query that is shown; a word to the records, unless --note asks for it
     last_ok_at, last_failed_at    microseconds since 1970; null: never
     failures        how many in a row
     last_error      null, or the name of the last error
+    cooldown_until  until when it is better left alone; null: it did not fail last
+    expires_at      from when on it is asked only where all have expired; null: never
+    etag, last_modified    what it said of the file when it last gave it; null: nothing
 
 with ``--origins`` one for each origin and profile
 
@@ -113,7 +116,7 @@ def _units(work: Work, recorder: Recorder) -> Iterator[Unit]:
 
 # ------------------------------------------------------------------------------------------------------------- list
 
-COLUMNS = ("priority", "weight", "profile", "served", "failed", "failures", "path", "url")
+COLUMNS = ("priority", "weight", "profile", "served", "failed", "failures", "cooldown", "path", "url")
 ORIGINS = ("origin", "profile", "sources", "failing", "served", "failed")
 
 
@@ -155,6 +158,10 @@ def _fields(row: Row) -> dict[str, Any]:
         "last_failed_at": health.last_failed_at,
         "failures": health.failures,
         "last_error": health.last_error,
+        "cooldown_until": health.cooldown_until,
+        "expires_at": None if source.expires_at is None else round(source.expires_at * 1_000_000),
+        "etag": health.etag,
+        "last_modified": health.last_modified,
     }
 
 
@@ -197,6 +204,7 @@ def _cells(one: Mapping[str, Any]) -> tuple[str, ...]:
         _when(one["last_ok_at"]),
         f"{failed} ({one['last_error']})" if one["last_error"] else failed,
         str(one["failures"]),
+        _when(one["cooldown_until"]),
         one["path"],
         one["url"],
     )

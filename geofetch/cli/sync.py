@@ -46,6 +46,14 @@ BREATH = 500
     help="Ask this content source of the profiles file first, for files with a digest; all for every enabled one.",
 )
 @options.storing()
+@click.option(
+    "--policy",
+    type=click.Choice(["immediate", "on_demand", "streamed"]),
+    help="When the files are fetched; but for immediate nothing is fetched now.  [default: immediate for new ones]",
+)
+@click.option(
+    "--later", is_flag=True, help="Fetch nothing now: what is listed is owed, and geofetch repair fetches it."
+)
 @click.option("--mirror", is_flag=True, help="Take off the repository what the manifest does not list any more.")
 @options.download()
 @options.identity()
@@ -62,6 +70,10 @@ def sync(**given: Any) -> int:
     nothing says that it is right, and it is fetched.  What --header, --user and --cert say goes to the hosts you
     name (the manifest's and --base); to others only if the manifest is a file of yours, or comes by stdin.
 
+    With --policy on_demand or streamed, and with --later, what is listed is recorded with all its sources and proofs,
+    and nothing is fetched.  A file that is stored already stays as it is, and one that is stored in another version
+    than is listed is told: a sync without these fetches it.
+
     With --mirror, units of the repository that the manifest does not list leave it, once all that it lists is there;
     their files and records stay.
     """
@@ -70,12 +82,15 @@ def sync(**given: Any) -> int:
         raise click.UsageError("where to? give --into DIR")
     if told["mirror"] and not told["repository"]:
         raise click.UsageError("--mirror takes off a repository what is not listed: which one? give --repository NAME")
+    if told["later"] and told["policy"] not in (None, "immediate"):
+        raise click.UsageError(f"--later is for files that are not {told['policy']}: give one of the two")
     return perform("sync", told, _sync)
 
 
 def _sync(work: Work) -> int:
     from .downloads import Told, download, pool_for, report_for
     from .places import recording, store_at
+    from .wanting import want, wanted_now
 
     told, total = work.told, Told(work)
     named = [url for url in (told["manifest"], told["base"]) if url is not None]
@@ -87,8 +102,13 @@ def _sync(work: Work) -> int:
             with recording(told) as recorder:
                 assert recorder is not None
                 listing = recorder.listing(told["repository"], store.name) if told["mirror"] else None
-                pool = pool_for(work, store, recorder, report, named)
-                code = download(total, specs if listing is None else listing(specs), pool, report)
+                listed = specs if listing is None else listing(specs)
+                if told["later"] or told["policy"] in ("on_demand", "streamed"):
+                    code = want(total, listed, recorder, store.name)
+                else:
+                    if told["policy"] is not None:
+                        listed = wanted_now(listed, recorder, store.name)
+                    code = download(total, listed, pool_for(work, store, recorder, report, named), report)
                 if listing is not None:
                     _take_off(total, listing, code)
         finally:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["units"]
 
 STATES = ("present", "missing", "corrupt", "quarantined")
+POLICIES = ("immediate", "on_demand", "streamed")
 #: Rows of a table; a longer one is several, each with its head.
 TABLE_ROWS = 500
 #: Units that are committed together when they are imported.
@@ -42,6 +43,8 @@ def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--type", "type_", metavar="TYPE", help="Only units of this type, as rpm."),
         click.option("--repository", metavar="NAME", help="Only units of this repository."),
         click.option("--path", "pattern", metavar="PATTERN", help="Only units of this path; * stands for anything."),
+        click.option("--policy", type=click.Choice(POLICIES), help="Only units that are fetched then."),
+        click.option("--pending", is_flag=True, help="Only units whose file is owed: geofetch repair fetches it."),
     ):
         command = option(command)
     return options.places("The folder whose records are meant.")(command)
@@ -92,6 +95,8 @@ def _wanted(told: Mapping[str, Any]) -> dict[str, Any]:
         "type": told["type_"],
         "state": told["states"] or None,
         "path": told["pattern"],
+        "policy": told["policy"],
+        "pending": told["pending"] or None,
     }
 
 

@@ -21,6 +21,7 @@ and, last, one for the whole
     command         "verify"
     ok, exit_code
     checked, present, missing, corrupt, quarantined, unknown, passed_over    files, as they were found
+    not_fetched     units that are wanted and were never stored; nothing is wrong with them
     resumed         whether it went on with a verify that was ended; the counts are those of the whole
     read_bytes, elapsed_s    of this run
     repair          null, or files by what became of them: {"repaired", "present", "missing", …}

@@ -5,10 +5,11 @@ In: a database, names.  Out: values, in pages where there may be many.  Never: a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from peewee import JOIN, Database, fn
+from peewee import JOIN, Case, Database, fn
 
 from .models import RepositoryRow, UnitRepositoryRow, UnitRow
 from .sql import fetched
@@ -16,31 +17,42 @@ from .sql import fetched
 __all__ = ["RepositorySum", "only_in", "repositories", "stores"]
 
 
+STORED = UnitRow.stored_at.is_null(False)
+
+
 @dataclass(frozen=True, slots=True)
 class RepositorySum:
-    """A repository: how many units it has, of how many bytes, and how many of them are in which state."""
+    """A repository: how many units it has, of how many bytes, and how many of them are in which state.
+
+    ``not_fetched``: how many are wanted and were never stored; they are in no state, and have no bytes.
+    """
 
     name: str
     units: int
     size: int
     states: Mapping[str, int] = field(hash=False)
+    not_fetched: int = 0
 
 
 def repositories(database: Database) -> list[RepositorySum]:
     """All of them, in the order of their names."""
-    query = RepositoryRow.select(RepositoryRow.name, UnitRow.state, fn.COUNT(UnitRow.id), fn.SUM(UnitRow.size))
+    counts = fn.COUNT(UnitRow.id), fn.COUNT(UnitRow.stored_at), fn.SUM(Case(None, ((STORED, UnitRow.size),)))
+    query = RepositoryRow.select(RepositoryRow.name, UnitRow.state, *counts)
     query = query.join(UnitRepositoryRow, JOIN.LEFT_OUTER).join(UnitRow, JOIN.LEFT_OUTER)
     by_name: dict[str, dict[str, tuple[int, int]]] = {}
-    for name, state, count, size in fetched(database, query.group_by(RepositoryRow.name, UnitRow.state)):
+    later: Counter[str] = Counter()
+    for name, state, count, stored, size in fetched(database, query.group_by(RepositoryRow.name, UnitRow.state)):
         states = by_name.setdefault(name, {})
-        if state is not None:
-            states[state] = int(count), int(size or 0)
+        if stored:
+            states[state] = int(stored), int(size or 0)
+        later[name] += int(count) - int(stored)
     return [
         RepositorySum(
             name,
-            sum(count for count, _ in states.values()),
+            sum(count for count, _ in states.values()) + later[name],
             sum(size for _, size in states.values()),
             {state: count for state, (count, _) in sorted(states.items())},
+            later[name],
         )
         for name, states in sorted(by_name.items())
     ]

@@ -281,13 +281,16 @@ def _places(
         if known is None:
             expires_at = None if one.expires_at is None else micros(one.expires_at)
             if one is served:
+                served = None
                 health = at, None, 0, None, etag, modified
                 known = SourceFields(one.priority, one.weight, loses_query(one), expires_at, *health)
             else:
                 known = SourceFields(one.priority, one.weight, loses_query(one), expires_at, None)
             found[place] = known
-        elif one is served:
-            found[place] = known._replace(last_ok_at=at, etag=etag, last_modified=modified)
+    if served is not None:  # it was told twice, or is another object of the same words
+        place = place_of(served, profile)
+        if place in found:
+            found[place] = found[place]._replace(last_ok_at=at, etag=etag, last_modified=modified)
     return found
 
 

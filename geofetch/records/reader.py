@@ -39,6 +39,7 @@ class Wanted:
     policy: str | None = None
     pending: bool | None = None
     fetched: bool | None = None
+    due: Collection[str] | None = None
     pattern: re.Pattern[str] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -46,8 +47,9 @@ class Wanted:
         for state in states:
             if state not in STATES:
                 raise SpecError(f"no unit is {state!r}; they are {', '.join(STATES)}")
-        if self.policy is not None and self.policy not in POLICIES:
-            raise SpecError(f"a policy is {', '.join(POLICIES)}, not {self.policy!r}")
+        for policy in (*(() if self.policy is None else (self.policy,)), *(self.due or ())):
+            if policy not in POLICIES:
+                raise SpecError(f"a policy is {', '.join(POLICIES)}, not {policy!r}")
         object.__setattr__(self, "state", states if self.state is not None else None)
         if self.path is not None and re.search(r"[*?\[]", self.path):
             object.__setattr__(self, "pattern", re.compile(fnmatch.translate(self.path)))
@@ -62,6 +64,9 @@ class Wanted:
             found.append(UnitRow.pending.is_null(not self.pending))
         if self.fetched is not None:
             found.append(UnitRow.stored_at.is_null(not self.fetched))
+        if self.due is not None:
+            is_due = UnitRow.stored_at.is_null(False) | UnitRow.pending.is_null(False)
+            found.append(is_due | UnitRow.policy.in_(list(self.due)) if self.due else is_due)
         if self.state is not None:
             found.append(UnitRow.state.in_(list(self.state)))
         if self.path is not None and self.pattern is None:

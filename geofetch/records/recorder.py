@@ -155,16 +155,18 @@ class Recorder:
         policy: Policy | None = None,
         pending: bool | None = None,
         fetched: bool | None = None,
+        due: Collection[Policy] | None = None,
     ) -> Iterator[Unit]:
         """The units that fit all that is told, in the order of their ids, read in pages.
 
         ``state``: one, or several.  ``scrubbed_before``: seconds since 1970; a unit that was never scrubbed fits.
         ``path``: a name, or a pattern in which ``*`` stands for anything, slashes too.  ``sample``: so many of them by
         chance, or (a float up to 1.0) that share of them.  ``policy``: of this one.  ``pending``: whether work is owed
-        to it.  ``fetched``: whether it ever was stored.
+        to it.  ``fetched``: whether it ever was stored.  ``due``: those that were stored once or are owed, and of the
+        others those of one of these policies.
         """
         kept = None if store is None else self._home.kept_name(store)
-        wanted = Wanted(repository, type, state, kept, scrubbed_before, path, policy, pending, fetched)
+        wanted = Wanted(repository, type, state, kept, scrubbed_before, path, policy, pending, fetched, due)
         return self._units(wanted, None if sample is None else _checked_sample(sample))
 
     def _units(self, wanted: Wanted, sample: float | int | None) -> Iterator[Unit]:
@@ -193,10 +195,11 @@ class Recorder:
         policy: Policy | None = None,
         pending: bool | None = None,
         fetched: bool | None = None,
+        due: Collection[Policy] | None = None,
     ) -> int:
         """How many units there are that fit."""
         kept = None if store is None else self._home.kept_name(store)
-        return self._count(Wanted(repository, type, state, kept, scrubbed_before, path, policy, pending, fetched))
+        return self._count(Wanted(repository, type, state, kept, scrubbed_before, path, policy, pending, fetched, due))
 
     def _count(self, wanted: Wanted) -> int:
         if wanted.pattern is not None:

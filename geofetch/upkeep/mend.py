@@ -1,4 +1,4 @@
-"""repair: what is missing or corrupt, fetched again from the sources that the records know.
+"""repair: what is missing or corrupt, fetched again from the sources that the records know; what is owed, fetched.
 
 In: a Recorder, a store, which units.  Out: Repaired.  Never: a way of its own to fetch; it is a Pool's, with a Spec
 from each Unit: to a new part, proven, in its place at once, recorded.
@@ -24,6 +24,7 @@ from ..errors import FetchError, IntegrityError, SourceError, StoreError
 from ..events import Attempt, Kept, Outcome
 from ..pool import Pool
 from ..records import Recorder, Unit
+from ..records.units import Policy
 from ..report.tally import printable
 from ..session import Session
 from ..spec import Digest, Profile, Source
@@ -33,7 +34,7 @@ from .inspector import RESULT_MOST, Inspector, Stores, counted, stores_of
 from .respec import NO_QUERY, in_own_words, of_sources, respec, together
 from .results import Finding, Findings, Gathered, Mended, Repair, Repaired
 
-__all__ = ["heal", "repair"]
+__all__ = ["DUE", "DUE_ON_DEMAND", "heal", "repair"]
 
 log = logging.getLogger("geofetch")
 
@@ -42,6 +43,9 @@ Wrong: TypeAlias = "Findings | Iterable[Finding | Unit] | None"
 #: What the records call wrong, and what of it is tried again unasked: what was put aside had no source then.
 WRONG = ("missing", "corrupt", "quarantined")
 UNASKED = ("missing", "corrupt")
+#: The policies of units that are fetched though they never were; what is owed (``pending``) is, whatever its policy.
+DUE: tuple[Policy, ...] = ("immediate",)
+DUE_ON_DEMAND: tuple[Policy, ...] = ("immediate", "on_demand")
 
 
 def repair(
@@ -53,6 +57,7 @@ def repair(
     type: str | None = None,
     path: str | None = None,
     state: Collection[str] = UNASKED,
+    on_demand: bool = False,
     profiles: Mapping[str, Profile] | None = None,
     size: int = 32,
     session: Session | None = None,
@@ -63,7 +68,8 @@ def repair(
     """Fetch again what is wrong, each file from its recorded sources: what became of them.
 
     ``findings``: what a :func:`verify` found, or Findings and Units one by one, lazily; without them all units (of this
-    ``repository``, ``type`` and ``path``) that the records call one of ``state``.  ``store``: whose files they are; or
+    ``repository``, ``type`` and ``path``) that the records call one of ``state``; what is wanted on demand and was
+    never stored is none of them, unless it is owed, or ``on_demand`` says so.  ``store``: whose files they are; or
     several, by the names that the records know them by.  ``profiles``: Profiles by the names that the records have; a
     source whose profile is not given is not asked, and its error is a SpecError.  ``size``, ``session``, ``progress``
     and all other ``settings`` (``retries=``, ``timeout=``, ``deadline=``, ``hooks=`` …) are a Pool's.  ``jobs``: files
@@ -77,7 +83,7 @@ def repair(
     done = Gathered()
     began, fetched = time.monotonic(), 0
     mender = _Mender(recorder, store, profiles, jobs, size=size, session=session, progress=progress, **settings)
-    wanted = _wanted(recorder, findings, repository=repository, type=type, path=path, state=state)
+    wanted = _wanted(recorder, findings, repository=repository, type=type, path=path, state=state, on_demand=on_demand)
     with closing(mender.mended(wanted)) as repairs:
         for one in repairs:
             done.add(one)
@@ -99,6 +105,7 @@ def heal(
     type: str | None = None,
     path: str | None = None,
     state: Collection[str] = UNASKED,
+    on_demand: bool = False,
     profiles: Mapping[str, Profile] | None = None,
     size: int = 32,
     session: Session | None = None,
@@ -108,12 +115,14 @@ def heal(
 ) -> Iterator[Repair]:
     """As :func:`repair`, one Repair after the other, as they come; whoever stops taking them cancels the rest."""
     mender = _Mender(recorder, store, profiles, jobs, size=size, session=session, progress=progress, **settings)
-    return mender.mended(_wanted(recorder, findings, repository=repository, type=type, path=path, state=state))
+    return mender.mended(
+        _wanted(recorder, findings, repository=repository, type=type, path=path, state=state, on_demand=on_demand)
+    )
 
 
-def _wanted(recorder: Recorder, findings: Wrong, **filters: Any) -> Iterator[Finding | Unit]:
+def _wanted(recorder: Recorder, findings: Wrong, on_demand: bool, **filters: Any) -> Iterator[Finding | Unit]:
     if findings is None:
-        return recorder.units(**filters)
+        return recorder.units(due=DUE_ON_DEMAND if on_demand else DUE, **filters)
     if isinstance(findings, Findings) and findings.unlisted:
         return _marked_since(recorder, findings.began_at)
     return iter(findings)
@@ -200,7 +209,8 @@ class _Mender:
             seen = self._inspector.stores[unit.store].stat(unit.store_key)
             moved = seen and replace(seen, store=unit.store)
         self._recorder.mark(unit, "present", result=result[:RESULT_MOST], kept=moved).get()
-        now = replace(unit, state="present", scrub_result=result)
+        stored_at = time.time_ns() // 1000 if unit.stored_at is None else unit.stored_at
+        now = replace(unit, state="present", scrub_result=result, stored_at=stored_at, pending=None, tries=0)
         state: Mended = "present" if source is None else "repaired"
         return Repair(now, state, unit.state, None, source, fetched_bytes=outcome.fetched)
 
@@ -209,6 +219,9 @@ class _Mender:
 
         ``unasked``: whether there are sources that could not be asked, and may have it.
         """
+        if unit.stored_at is None:  # nobody can say what would be right there
+            self._note(unit, "missing", f"not fetched yet: {error}")
+            return Repair(unit, "missing", unit.state, error, fetched_bytes=fetched)
         found = self._inspector.examine(unit)
         if found is None or found.ok:
             return None if found is None else Repair(found.unit, "present", found.was, fetched_bytes=fetched)

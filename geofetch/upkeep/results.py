@@ -78,8 +78,8 @@ class Findings:
     """The sum of a verify: how many files are in which state, and what is wrong.
 
     ``wrong``: every Finding but those of present files, the first 10,000 of them; ``unlisted``: how many more there are
-    (the records know them).  ``passed_over``: units in other stores than those that were given.  ``began_at``: seconds
-    since 1970.
+    (the records know them).  ``passed_over``: units in other stores than those that were given.  ``not_fetched``: units
+    that are wanted and were never stored: nothing is wrong with them.  ``began_at``: seconds since 1970.
     """
 
     present: int = 0
@@ -88,6 +88,7 @@ class Findings:
     quarantined: int = 0
     unknown: int = 0
     passed_over: int = 0
+    not_fetched: int = 0
     wrong: tuple[Finding, ...] = ()
     unlisted: int = 0
     read_bytes: int = 0
@@ -112,7 +113,8 @@ class Findings:
     def summary(self) -> str:
         """One line."""
         read = f"{bytes_text(self.read_bytes)} read in {time_text(self.elapsed_s, fine=True)}"
-        return f"{_summed(self.checked, 'checked', self.counts, self.passed_over)} ({read})"
+        later = f"; {self.not_fetched:,} not fetched yet" if self.not_fetched else ""
+        return f"{_summed(self.checked, 'checked', self.counts, self.passed_over)}{later} ({read})"
 
     def as_dict(self) -> dict[str, Any]:
         """As plain JSON: the counts, and a list of what is wrong."""
@@ -121,6 +123,7 @@ class Findings:
             "checked": self.checked,
             **self.counts,
             "passed_over": self.passed_over,
+            "not_fetched": self.not_fetched,
             "read_bytes": self.read_bytes,
             "elapsed_s": round(self.elapsed_s, 3),
             "wrong": [one.as_dict() for one in self.wrong],

@@ -49,7 +49,8 @@ def verify(
     """Read again what is stored, mark each unit present, missing or corrupt in the records: what was found.
 
     ``store``: whose files they are; or several, by the names that the records know them by.  Units in other stores are
-    passed over.  All that are told narrow it down: ``repository``, ``type`` and ``path`` (``*`` stands for anything);
+    passed over; those that are wanted and were never stored are counted apart.  All that are told narrow it down:
+    ``repository``, ``type`` and ``path`` (``*`` stands for anything);
     ``state``, one or several; ``older_than_s``: not verified within so many seconds, or never; ``sample``: so many by
     chance, or (a float up to 1.0) that share.
 
@@ -82,6 +83,7 @@ def verify(
         return Findings(
             **found.told(["present"]),
             passed_over=others,
+            not_fetched=asked.unfetched(recorder, stores),
             read_bytes=inspector.readers.read_bytes,
             began_at=began_now if began_at is None else began_at,
             elapsed_s=time.monotonic() - began,
@@ -137,7 +139,8 @@ class _Asked:
     """Which units are asked for.  A unit that was scrubbed before ``_before`` is; None: whenever it was."""
 
     def __init__(self, began_at: float | None, now: float, older_than_s: float | None, **filters: Any) -> None:
-        self._filters = filters
+        # What was never stored is not missing.
+        self._filters = {**filters, "fetched": True}
         self._since = _moment(began_at)
         began_at = now if began_at is None else began_at
         self._before = self._since
@@ -151,6 +154,10 @@ class _Asked:
         asked = {**self._filters, "scrubbed_before": self._before}
         mine = sum(recorder.count(store=name, **asked) for name in stores)
         return mine, recorder.count(**asked) - mine
+
+    def unfetched(self, recorder: Recorder, stores: Stores) -> int:
+        """How many of these stores were never stored."""
+        return sum(recorder.count(store=name, **{**self._filters, "fetched": False}) for name in stores)
 
     def units(self, recorder: Recorder, stores: Stores, sample: float | int | None) -> Iterator[Unit]:
         """Those in these stores."""
