@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ def test_what_is_known_already_is_not_written_again(recorder: Recorder) -> None:
         ({"source": Source("http://a.example/f", priority=5)}, "a priority"),
         ({"source": Source("http://a.example/f", profile=Profile(name="me"))}, "a profile"),
         ({"profile": Profile(name="me")}, "a profile for all sources"),
+        ({"source": Source("http://a.example/f", expires_at=4e9)}, "an expiry"),
         ({"repository": "other"}, "a repository"),
         ({"unit": {"type": "rpm", "name": "f"}}, "a natural key"),
     ],
@@ -82,6 +84,25 @@ def test_a_file_that_was_touched_is_told(recorder: Recorder) -> None:
     store(recorder, spec())
     assert adopt(recorder, spec(), kept=Kept(STORE, "f", len(CONTENT), 2, 7)) == 1
     assert only(recorder).mtime_ns == 2
+
+
+def test_work_that_was_owed_is_cleared(recorder: Recorder) -> None:
+    store(recorder, spec())
+    recorder.want(spec(), STORE, policy="immediate", pending=True).get()
+    known = only(recorder)
+    recorder.put_unit(replace(known, pending="fetch", tries=2)).get()
+    assert adopt(recorder, spec()) == 1
+    assert (only(recorder).pending, only(recorder).tries) == (None, 0)
+
+
+def test_a_unit_that_is_in_no_repository_any_more_comes_back(recorder: Recorder) -> None:
+    store(recorder, spec())
+    listing = recorder.listing("main", STORE)
+    list(listing([Spec("http://a.example/other", path="other")]))
+    assert listing.take_off() == 1
+    assert only(recorder).unlisted_at is not None
+    assert adopt(recorder, spec()) == 1
+    assert (only(recorder).unlisted_at, only(recorder).repositories) == (None, ("main",))
 
 
 def test_without_a_look_just_before_it_is_told(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from ..events import Kept, Proof
 from ..spec import Digest, Spec
 from .changes import Place, Row
 from .rows import load_present
-from .units import PROOFS, loses_query, named, place_of
+from .units import PROOFS, loses_query, micros, named, place_of
 
 __all__ = ["Remembered", "recall", "says_all"]
 
@@ -74,6 +74,8 @@ def _says_all(row: Row, spec: Spec, kept: Kept, digests: Mapping[str, Digest], v
     there = row.store, row.store_key, row.size, row.mtime_ns, row.inode
     if there != (kept.store, kept.key, kept.size, kept.mtime_ns, kept.inode) or kept.mtime_ns is None:
         return False
+    if row.pending is not None or row.tries or row.unlisted_at is not None or row.stored_at is None:
+        return False  # there is something to be cleared, or to be told for the first time
     if row.path != spec.path or (spec.repository is not None and spec.repository not in row.repositories):
         return False
     if PROOFS.index(row.verified) > PROOFS.index(verified):  # the strongest first
@@ -88,6 +90,7 @@ def _says_all(row: Row, spec: Spec, kept: Kept, digests: Mapping[str, Digest], v
             return False
     for source in spec.sources:
         told = row.sources.get(place_of(source, spec.profile))
-        if told is None or told[:3] != (source.priority, source.weight, loses_query(source)):
+        expires_at = None if source.expires_at is None else micros(source.expires_at)
+        if told is None or told[:4] != (source.priority, source.weight, loses_query(source), expires_at):
             return False
     return True
