@@ -14,7 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +74,10 @@ def left_by_the_dead(root: Path) -> list[str]:
 class Killer:
     """Syncs in processes that are killed where they are told; see tests/support/killing.py."""
 
-    def __init__(self, how: dict[str, Any]) -> None:
+    def __init__(self, how: dict[str, Any], before: Sequence[str] = ()) -> None:
         self._how = how
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.killing"],
+            [*before, sys.executable, "-m", "tests.support.killing"],
             cwd=ROOT,
             env=environment(),
             stdin=subprocess.PIPE,
@@ -85,9 +85,9 @@ class Killer:
             text=True,
         )
 
-    def begin(self, root: Path, point: tuple[str, int] = ("", 0), after: bool = False) -> None:
+    def begin(self, root: Path, point: tuple[str, int] = ("", 0), after: bool = False, **more: Any) -> None:
         assert self._process.stdin is not None
-        order = {"root": str(root), "strike": point, "after": after, **self._how}
+        order = {"root": str(root), "strike": point, "after": after, **self._how, **more}
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
 
@@ -96,9 +96,9 @@ class Killer:
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
         return answer
 
-    def sync(self, root: Path) -> dict[str, Any]:
+    def sync(self, root: Path, **more: Any) -> dict[str, Any]:
         """A sync that nobody kills."""
-        self.begin(root)
+        self.begin(root, **more)
         return self.ended()
 
     def end(self) -> None:

@@ -1,6 +1,9 @@
 """A sync that SIGKILL strikes at a point that is told: before or after the nth time that it does this to the disk.
 
-In: orders as JSON lines on stdin.  Out: a line on stdout for each: whether it was killed, else what it did.
+In: orders as JSON lines on stdin.  Out: a line on stdout for each: whether it was killed, what became of each file
+until then, and what was done where it was not killed.  An order may want the power cut in place of a kill alone
+(``cut``: ext4 forgets what it has not written), every sync left out (``unsynced``: only to see that a test notices), or
+a repair of what is there (``repair``).
 A sync runs in a fork of this process, which has imported everything and never woken gevent: a fork begins with no hub,
 no thread, no connection, and in milliseconds.  What counts is found, not listed: every call through ``os`` that changes
 a disk, and every beginning and end of a transaction.
@@ -8,12 +11,14 @@ a disk, and every beginning and end of a transaction.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
+import struct
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -21,11 +26,15 @@ import peewee
 
 from geofetch.pool import Pool
 from geofetch.records import Recorder
-from geofetch.store import FileStore
+from geofetch.store import FileStore, syncing
+from geofetch.upkeep import heal, verify
 
 from .client import told
 
-__all__ = ["POINTS"]
+__all__ = ["POINTS", "cut"]
+
+#: EXT4_IOC_SHUTDOWN, and what it is told: the journal is not written either.
+_SHUTDOWN, _NOLOGFLUSH = 0x8004587D, 2
 
 #: Where a kill may strike: what changes a disk.
 POINTS: tuple[tuple[Any, str], ...] = (
@@ -49,6 +58,7 @@ class _Counter:
         self.done: Counter[str] = Counter()
         self._root: str = order["root"]
         self._strike, self._after = tuple(order["strike"]), order["after"]
+        self._cut = order.get("cut", False)
 
     def watch(self) -> None:
         for owner, name in POINTS:
@@ -56,7 +66,7 @@ class _Counter:
 
     def _watching(self, call: Callable[..., Any], name: str) -> Callable[..., Any]:
         def watched(*args: Any, **more: Any) -> Any:
-            if not any(map(self._concerns, args[:2])):
+            if not any(map(self._concerns, _things(args))):
                 return call(*args, **more)
             self.done[name] += 1
             if (name, self.done[name]) != self._strike:
@@ -64,6 +74,9 @@ class _Counter:
             try:
                 return call(*args, **more) if self._after else None
             finally:  # also after a call that the system refused
+                if self._cut:
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # other threads see a dead disk now, and say so
+                    cut(self._root)
                 os.kill(os.getpid(), signal.SIGKILL)
 
         return watched
@@ -74,21 +87,47 @@ class _Counter:
         return isinstance(what, peewee.Database) or (isinstance(what, str) and what.startswith(self._root))
 
 
+def _things(args: tuple[Any, ...]) -> Iterator[Any]:
+    """What a call is about: a descriptor or a path, and for some a second path; another number is a flag."""
+    yield args[0]
+    yield from (one for one in args[1:2] if not isinstance(one, int))
+
+
+def cut(path: str) -> None:
+    """Cut the power of the ext4 that this lies on: what was not written by now is lost."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    number = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.ioctl(number, _SHUTDOWN, struct.pack("I", _NOLOGFLUSH))
+    finally:
+        os.close(number)
+
+
 def _synced(order: Mapping[str, Any], log: int) -> None:
+    say = partial(_said, os.write, log)
+    if order.get("unsynced"):
+        os.fsync = syncing.syncfs = lambda number: None
     counter = _Counter(order)
-    say = os.write
     counter.watch()
     root = order["root"]
     store = FileStore(root, layout=order["layout"], links=order["links"], durable=order["durable"])
     try:
-        with (
-            Recorder(f"sqlite:///{root}/.geofetch/units.db", durable=order["durable"]) as recorder,
-            Pool(2, store=store, recorder=recorder, retries=0, progress=False) as pool,
-        ):
-            outcomes = list(map(told, pool.imap_unordered(order["specs"])))
+        with Recorder(f"sqlite:///{root}/.geofetch/units.db", durable=order["durable"]) as recorder:
+            if order.get("repair"):
+                for one in heal(recorder, store, findings=verify(recorder, store), size=2, retries=0):
+                    say({"path": one.unit.path, "state": one.state})
+            else:
+                with Pool(2, store=store, recorder=recorder, retries=0, progress=False) as pool:
+                    for outcome in pool.imap_unordered(order["specs"]):
+                        say(told(outcome))
     finally:
         store.close()
-    say(log, json.dumps({"outcomes": outcomes, "done": counter.done}).encode())
+    say({"done": counter.done})
+
+
+def _said(write: Callable[[int, bytes], int], log: int, what: Mapping[str, Any]) -> None:
+    write(log, json.dumps(what).encode() + b"\n")
 
 
 def _in_a_fork(work: Callable[[int], None]) -> tuple[int, bytes]:
@@ -112,11 +151,12 @@ def main() -> None:
     """Order after order."""
     for line in sys.stdin:
         status, said = _in_a_fork(partial(_synced, json.loads(line)))
-        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
-            answer: dict[str, Any] = {"killed": True}
-        else:
+        answer: dict[str, Any] = {"killed": os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL}
+        lines = [json.loads(one) for one in said.splitlines()]
+        answer["outcomes"] = [one for one in lines if "done" not in one]
+        if not answer["killed"]:
             assert status == 0, f"a sync ended with {status}"
-            answer = {"killed": False, **json.loads(said)}
+            answer["done"] = lines[-1]["done"]
         print(json.dumps(answer), flush=True)
 
 
