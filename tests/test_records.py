@@ -256,6 +256,30 @@ def test_what_is_not_the_sources_fault_is_not_noted(recorder: Recorder, error: B
     assert only(recorder).health[0].failures == 0
 
 
+def test_a_source_that_failed_before_its_file_was_known_is_noted_with_it(recorder: Recorder) -> None:
+    spec = Spec(sources=["http://a.example/a", "http://b.example/a", "http://c.example/a"], path="a")
+    for number in (0, 0, 1, 2):  # tried twice, once, and once in vain before it does well
+        fail(recorder, spec, Stalled("slow"), spec.sources[number])
+    recorder.flush()
+    for _ in range(2):
+        recorder.bind(attempt(spec, source=spec.sources[2]))["stored"]("anywhere")
+        recorder.flush()
+        assert [(health.failures, health.last_error) for health in only(recorder).health] == [
+            (1, "Stalled"),
+            (1, "Stalled"),
+            (0, None),
+        ]
+    assert recorder._failures == {}
+
+
+def test_of_how_many_failures_is_known_has_an_end(filed: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geofetch.records.recorder.FAILED_MOST", 3)
+    for number in range(9):
+        spec = Spec(f"http://a.example/{number}")
+        fail(filed, spec, Stalled("slow"), spec.sources[0])
+    assert len(filed._failures) == 3
+
+
 def test_a_failure_of_an_unknown_file_makes_no_unit(recorder: Recorder) -> None:
     fail(recorder, Spec("http://a.example/a"), NotFound("gone"))
     assert recorder.count() == 0

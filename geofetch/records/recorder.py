@@ -21,7 +21,7 @@ from ..errors import RecordError, SourceError, SpecError
 from ..events import Attempt, Kept, Listener
 from ..kills import INTERRUPTS, hold
 from ..spec import Digest, Source, Spec, SpecLike
-from . import census, reader
+from . import census, reader, soundness
 from .census import RepositorySum
 from .changes import Change, Import, Mark, Note, Put, Row, Want
 from .database import located
@@ -41,6 +41,8 @@ __all__ = ["Recorder"]
 PAGE = 250
 #: Seconds for which it counts what was read of a place; and of how many places that is kept.
 FRESH_S, FRESH = 1.0, 1024
+#: Files of whose sources' failures is known while they are not stored.
+FAILED_MOST = 1000
 #: Errors that are this process's or machine's own, not the source's.
 OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 
@@ -77,6 +79,8 @@ class Recorder:
         # What was read a moment ago of files that are about to be adopted; of a plugin's rows we know nothing.
         self._fresh: dict[tuple[str, str], tuple[float, tuple[Row, ...]]] = {}
         self._keeps = not furnishing
+        #: Failures of sources whose file is not stored yet, by the spec's id: a new file has no row to note them in.
+        self._failures: dict[int, dict[int, Note]] = {}
 
     @property
     def commits(self) -> int:
@@ -101,6 +105,9 @@ class Recorder:
         except RecordError as exc:
             exc.spec, exc.source = attempt.spec, attempt.source
             raise
+        for note in self._failures.pop(id(attempt.spec), {}).values():
+            if note.source is not source and not self._lane.full("write"):
+                self._write(note)  # a second time, where there was a row: that says nothing else
 
     def _says_all(self, attempt: Attempt, kept: Kept) -> bool:
         """Whether the records say of an adopted file what it would tell them, by what was read when it was found."""
@@ -114,7 +121,11 @@ class Recorder:
         if attempt.source is None or self._closed or self._lane.full("write"):
             return
         store = self._home.kept_name(attempt.kept.store) if attempt.kept is not None else None
-        self._write(Note(attempt.spec, attempt.source, type(error).__name__, _now(), store))
+        note = Note(attempt.spec, attempt.source, type(error).__name__, _now(), store)
+        self._failures.setdefault(id(attempt.spec), {})[id(attempt.source)] = note
+        if len(self._failures) > FAILED_MOST:
+            del self._failures[next(iter(self._failures))]
+        self._write(note)
 
     # --- as a memory
 
@@ -288,6 +299,19 @@ class Recorder:
     def put_unit(self, unit: Unit) -> Pending:
         """Remember a unit from elsewhere, in place of what was known of it; committed when ``.get()`` returns."""
         return self._write(Import(self._home.kept_unit(unit)))
+
+    def faults(self, most: int = 100) -> list[str]:
+        """What is wrong with the database itself, in words: damaged pages, rows that contradict themselves.
+
+        It reads all of it, and says no more than ``most`` things; an empty list: it is sound.  Stored files are not
+        looked at: that is :func:`geofetch.verify`.
+        """
+        found: list[str] = list(self._answer(soundness.database_faults))
+        after: int | None = 0 if not found else None  # where pages are wrong, what rows say means nothing
+        while after is not None and len(found) < most:
+            more, after = self._answer(partial(soundness.unit_faults, after=after, most=PAGE))
+            found += more
+        return found[:most]
 
     def flush(self) -> None:
         """Wait until everything that was put up to now is committed, or has failed."""
