@@ -17,12 +17,15 @@ from ..sql import run
 if TYPE_CHECKING:
     from .address import Address
 
-__all__ = ["BUSY_S", "IDLE_S", "MOST_VALUES", "Kind", "original", "reason"]
+__all__ = ["BUSY_S", "IDLE_S", "MOST_VALUES", "SILENT_S", "Kind", "original", "reason"]
 
 #: How long a lock of another process is waited for; on the native thread, so that only records wait.
 BUSY_S = 30
 #: Seconds for which a transaction may do nothing while it keeps others waiting: a stopped process's, or a lost one's.
 IDLE_S = 15
+#: Seconds for which a server that was asked may say nothing at all.  Nothing takes so long, but for a step of the
+#: schema, which has all the time it wants.
+SILENT_S = 120
 #: Values in one statement of a server's; PostgreSQL takes 65,535.
 MOST_VALUES = 4000
 
@@ -104,6 +107,10 @@ class Kind:
     def of_row(self, exc: BaseException) -> bool:
         """Whether an error that its driver calls the database's own is about one row."""
         return False
+
+    def faults(self, database: Database) -> list[str]:
+        """What it finds wrong with itself, where its files are ours to look after; a server sees to its own."""
+        return []
 
     def passing(self, exc: BaseException, known: bool) -> bool:
         """Whether it may go well a moment later, over a new connection; ``known``: that there was one before."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from peewee import Database, OperationalError, PostgresqlDatabase, Psycopg3Adapter
@@ -19,7 +20,7 @@ from peewee import Database, OperationalError, PostgresqlDatabase, Psycopg3Adapt
 from ...errors import SpecError
 from ..models import LongTextField
 from ..sql import done
-from .kind import BUSY_S, IDLE_S, Kind, original
+from .kind import BUSY_S, IDLE_S, SILENT_S, Kind, original
 
 if TYPE_CHECKING:
     from .address import Address
@@ -56,14 +57,47 @@ STARTING = (
 
 class _Adapter(Psycopg3Adapter):
     def connect(self, db: Any, **params: Any) -> Any:
-        from psycopg import connect
         from psycopg.types.numeric import Int8Dumper
 
-        found = connect(cursor_factory=_cursor(), **params)
+        found = _connection().connect(cursor_factory=_cursor(), **params)
         # One type for every number: by default it depends on how large each is, and a statement is prepared anew for
         # each combination of them.
         found.adapters.register_dumper(int, Int8Dumper)
         return found
+
+
+@cache
+def _connection() -> Any:
+    from psycopg import Connection, OperationalError
+
+    class Impatient(Connection[Any]):
+        """Gives up a server that stands still.
+
+        Its kernel goes on to say that it is there, so that neither keepalives nor ``tcp_user_timeout`` notice.
+        """
+
+        silent_s: float | None = None
+
+        def wait(self, gen: Any, *how: Any, **named: Any) -> Any:
+            return super().wait(gen if self.silent_s is None else self._heard(gen, self.silent_s), *how, **named)
+
+        def _heard(self, gen: Any, silent_s: float) -> Any:
+            # psycopg wakes its generator several times a second: with 0 where the socket had nothing to say.
+            until = monotonic() + silent_s
+            try:
+                wanted = next(gen)
+                while True:
+                    ready = yield wanted
+                    if ready:
+                        until = monotonic() + silent_s
+                    elif monotonic() > until:
+                        self.pgconn.finish()  # what is asked next over this connection would wait as long
+                        raise OperationalError(f"the server has said nothing for {silent_s} s, and is given up")
+                    wanted = gen.send(ready)
+            except StopIteration as last:
+                return last.value
+
+    return Impatient
 
 
 @cache
@@ -140,6 +174,9 @@ class PostgreSQLKind(Kind):
             raise OperationalError("the server has fsync turned off: no commit is durable; turn it on")
         if done(database, "SHOW synchronous_commit").fetchone()[0] == "off":
             done(database, "SET synchronous_commit = 'on'")
+
+    def settled(self, database: Database) -> None:
+        database.connection().silent_s = SILENT_S  # type: ignore[no-untyped-call]
 
     @contextmanager
     def writing(self, database: Database) -> Iterator[Any]:
