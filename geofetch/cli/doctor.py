@@ -27,14 +27,19 @@ EXTRAS = {"socks": "PySocks", "s3": "boto3", "postgres": "psycopg", "metrics": "
 BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 #: What OpenSSL and other programs ask; requests does not.
 UNASKED = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+ANEW = "sync adopts the files that are there, import takes what units export wrote"
 #: Connections below which many downloads at once are none.
 FEW = 32
 
 
 @click.command(short_help="Tell what on this machine decides how downloads go.")
+@options.places("Look at the records of this folder, too.")
 @options.asking("As one JSON object.")
 def doctor(**given: Any) -> int:
     """Tell what on this machine decides how downloads go: patches, certificates, proxies, limits, versions.
+
+    With --into or --db the records themselves are read from their first page to their last: whether the database is
+    whole, and no row of it contradicts itself.  (Whether stored files are what the records say, verify tells.)
 
     Exits with 13 if something stands in the way; a warning is no obstacle.
     """
@@ -52,6 +57,9 @@ def _tell(work: Work, soft: int) -> int:
     from .output import put, put_line
 
     found = findings(soft)
+    if work.told["into"] or work.told["db"]:
+        found["records"] = _records(work.told, found["problems"])
+        found["ok"] = not found["problems"]
     if work.as_json:
         put(found)
     else:
@@ -74,6 +82,28 @@ def findings(soft: int) -> dict[str, Any]:
         "extras": {extra: _version(package) for extra, package in EXTRAS.items()},
     }
     return {"ok": not problems, "problems": problems, "warnings": warnings, **told}
+
+
+def _records(told: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+    """How many units there are (None: there is no telling), and what is wrong with the database."""
+    from ..errors import RecordError
+    from .places import asked
+
+    path = str(told["db"] or "").removeprefix("sqlite:///")
+    if path != (told["db"] or "") and path != ":memory:" and not os.path.exists(path):
+        raise click.UsageError(f"there are no records: {path} is not there")
+    faults: list[str] = []
+    try:
+        with asked(told) as recorder:
+            faults = recorder.faults()
+            if not faults:
+                return {"units": recorder.count(), "faults": []}
+            problems.append(
+                f"the records are damaged: {faults[0]}; put a backup in their place, or begin new ones: {ANEW}"
+            )
+    except RecordError as exc:
+        problems.append(f"the records cannot be read: {exc.message}")
+    return {"units": None, "faults": faults}
 
 
 def _versions() -> dict[str, Any]:
@@ -201,6 +231,11 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
         ("open files", f"{files['soft']}, raised to {files['raised_to']}: {files['connections']} connections at once"),
         ("resolver", f"{found['resolver']['kind']} ({found['resolver']['from']})"),
     ]
+    if "records" in found:
+        records = found["records"]
+        sound = f"{records['units']} units, sound" if records["units"] is not None else "not to be trusted"
+        rows.append(("records", sound))
+        rows += [("", fault) for fault in records["faults"]]
     lines = [f"{name:<11} {text}" for name, text in rows]
     lines += [f"{'warning':<11} {text}" for text in found["warnings"]]
     lines += [f"{'problem':<11} {text}" for text in found["problems"]]
