@@ -47,6 +47,9 @@ def recording(told: Mapping[str, Any]) -> Iterator[Recorder | None]:
     from ..records import Recorder
 
     with Recorder(url, durable=bool(told.get("durable"))) as recorder:
+        # Records that are to be begun in the folder of the files are begun with the first of them.
+        if told.get("db") or os.path.exists(url.removeprefix("sqlite:///")):
+            recorder.ready()
         yield recorder
 
 

@@ -129,6 +129,10 @@ class Recorder:
 
     # --- as a memory
 
+    def ready(self) -> None:
+        """Open the database now: a RecordError if that cannot be, and nothing was fetched in vain."""
+        self._answer(lambda database: None)
+
     def recall(self, store: str, key: str) -> tuple[Kept, Mapping[str, Digest]] | None:
         """The file that is present there as it was when it was last proven, and its digests then.
 

@@ -3,8 +3,8 @@
 In: where to, and how; a word on stdin.  Out: a port; a line for each time that it meddled.
 
     flip      so many answers get one bit changed, this many bytes behind the end of their head
-    swallow   what answers the first message that has this in it is read and thrown away, and the connection reset;
-              until it is told "go" on stdin it lets nobody else through
+    swallow   once it was told "arm" on stdin, what answers the first message that has this in it is read and thrown
+              away, and the connection ended; until it is told "go" it lets nobody else through
 
 Never: a byte more or less but for that.
 """
@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import json
 import socket
-import struct
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -40,9 +40,9 @@ class Meddler:
         assert self._process.stdout is not None
         return self._process.stdout.readline().strip()
 
-    def go(self) -> None:
+    def tell(self, word: str) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write("go\n")
+        self._process.stdin.write(word + "\n")
         self._process.stdin.flush()
 
     def __enter__(self) -> Meddler:
@@ -60,6 +60,7 @@ class _Proxy:
         self._target = target
         self._flip, self._times = flip, times
         self._swallow = None if swallow is None else swallow.encode()
+        self._armed = self._struck = False
         self._open = threading.Event()
         self._open.set()
 
@@ -72,8 +73,12 @@ class _Proxy:
                 threading.Thread(target=self._through, args=(client,), daemon=True).start()
 
     def _listen(self) -> None:
-        for _ in sys.stdin:
-            self._open.set()
+        for line in sys.stdin:
+            if line == "arm\n":
+                self._armed = True
+                _say("armed")
+            else:
+                self._open.set()
 
     def _through(self, client: socket.socket) -> None:
         self._open.wait()
@@ -84,16 +89,17 @@ class _Proxy:
         except OSError:
             pass
         finally:
-            client.close()
-            server.close()
+            for end in (client, server):
+                with suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)  # wakes the other thread, which reads from it
+                end.close()
 
     def _asked(self, client: socket.socket, server: socket.socket) -> None:
         try:
             while data := client.recv(65536):
-                if self._swallow is not None and self._swallow in data:
-                    self._swallow = None
+                if self._armed and self._swallow is not None and self._swallow in data:
+                    self._armed, self._struck = False, True
                     self._open.clear()
-                    self._times = -1
                 server.sendall(data)
             server.shutdown(socket.SHUT_WR)
         except OSError:
@@ -102,9 +108,8 @@ class _Proxy:
     def _answered(self, client: socket.socket, server: socket.socket) -> None:
         head = b""
         while data := server.recv(65536):
-            if self._times < 0:
-                self._times = 0
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            if self._struck:
+                self._struck = False
                 _say("swallowed")
                 return
             if self._times > 0 and self._flip is not None:
