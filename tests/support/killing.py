@@ -31,7 +31,7 @@ from geofetch.upkeep import heal, verify
 
 from .client import told
 
-__all__ = ["POINTS", "cut"]
+__all__ = ["POINTS", "cut", "in_a_fork"]
 
 #: EXT4_IOC_SHUTDOWN, and what it is told: the journal is not written either.
 _SHUTDOWN, _NOLOGFLUSH = 0x8004587D, 2
@@ -130,7 +130,7 @@ def _said(write: Callable[[int, bytes], int], log: int, what: Mapping[str, Any])
     write(log, json.dumps(what).encode() + b"\n")
 
 
-def _in_a_fork(work: Callable[[int], None]) -> tuple[int, bytes]:
+def in_a_fork(work: Callable[[int], None]) -> tuple[int, bytes]:
     """How this ended in a process of its own, as waitpid tells, and what it wrote."""
     reading, writing = os.pipe()
     pid = os.fork()
@@ -150,7 +150,7 @@ def _in_a_fork(work: Callable[[int], None]) -> tuple[int, bytes]:
 def main() -> None:
     """Order after order."""
     for line in sys.stdin:
-        status, said = _in_a_fork(partial(_synced, json.loads(line)))
+        status, said = in_a_fork(partial(_synced, json.loads(line)))
         answer: dict[str, Any] = {"killed": os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL}
         lines = [json.loads(one) for one in said.splitlines()]
         answer["outcomes"] = [one for one in lines if "done" not in one]
