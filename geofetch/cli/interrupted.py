@@ -34,9 +34,9 @@ class Note:
     def began_at(self) -> float | None:
         """When the verify of this scope began that was ended, in seconds since 1970; None if there is none."""
         found = self._notes().get(self._scope)
-        told = isinstance(found, int | float) and not isinstance(found, bool)
-        self._written = found if told else None
-        return float(found) if told else None
+        told = float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
+        self._written = told
+        return told
 
     def write(self, began_at: float) -> None:
         """It begins.  An OSError where no note can be kept."""

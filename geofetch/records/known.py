@@ -57,7 +57,8 @@ def _remembered(rows: list[Row]) -> Remembered:
         # An algorithm that this machine lacks cannot prove anything here: the store reads the file instead.
         with suppress(SpecError):
             digests[algorithm] = Digest(algorithm, value)
-    kept = Kept(latest.store, latest.store_key, latest.size, latest.mtime_ns, latest.inode)
+    size = -1 if latest.size is None else latest.size  # a damaged row: no file is of that size
+    kept = Kept(latest.store, latest.store_key, size, latest.mtime_ns, latest.inode)
     return Remembered(kept, digests, tuple(rows))
 
 
