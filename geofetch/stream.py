@@ -1,4 +1,4 @@
-"""Bytes from one source: asked, followed through redirects, judged by status and framing, read as they arrive.
+"""Bytes from one source: an answer judged by its status and framing, its body read as it arrives.
 
 In: a Session, a Source, patience.  Out: a Head, then chunks; every failure as one of ours, around the whole iteration.
 Never: whether they are the right bytes, where they go, what to do after an error.
@@ -10,20 +10,17 @@ import email.utils
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from email.message import Message
 from functools import partial
 from time import monotonic
 from typing import Any, Protocol
-from urllib.parse import urljoin
 
 import gevent
-from requests import PreparedRequest, Response
-from requests.exceptions import InvalidHeader, InvalidURL
+from requests import Response
 from requests.structures import CaseInsensitiveDict
 
-from . import auth, express
+from . import auth
 from .decoding import Decoder
 from .errors import (
     BadResponse,
@@ -31,18 +28,15 @@ from .errors import (
     NotFound,
     ProxyFailure,
     RateLimited,
-    RedirectLoop,
-    RedirectRefused,
-    SpecError,
     Stalled,
     Truncated,
     Unauthorized,
-    Unreachable,
 )
 from .events import Head
 from .frozen import unfrozen
-from .names import checked_url, origin, shown
-from .session import OWN_REDIRECTS, Session
+from .names import shown
+from .redirects import followed, host_of
+from .session import Session
 from .spec import Source
 from .translate import printable, translated
 from .transport import BadFraming, Exchange, Framing, Room, Tap, flawed, framing
@@ -50,7 +44,7 @@ from .within import within
 
 log = logging.getLogger("geofetch")
 
-__all__ = ["Body", "Patience", "opened"]
+__all__ = ["Body", "Patience", "host_of", "opened"]
 
 #: Bytes asked for at once; what has arrived is taken, never waited for until it is so much.
 READ = 256 * 1024
@@ -62,7 +56,6 @@ TURN_S = 0.01
 #: Bytes there at once of a body that comes faster than we take it: a native thread may receive the next ones itself.
 POURING = 256 * 1024
 
-REDIRECTS = frozenset({301, 302, 303, 307, 308})
 #: What may be the file: RFC 9110, 15.3.1 and 15.3.4 (a proxy's copy).  A 206 was not asked for, a 204 has nothing.
 FILE = frozenset({200, 203})
 
@@ -93,7 +86,7 @@ def opened(
     undoes a Content-Encoding that the server applied although identity was asked for.
     """
     try:
-        response = _followed(session, source, patience, moved)
+        response = followed(session, source, patience, moved)
         if isinstance(response, Exchange) and response.body is not None:
             return Whole(response, response.body)
         try:
@@ -106,96 +99,6 @@ def opened(
         if error is exc:
             raise
         raise error from error.__cause__
-
-
-def _followed(
-    session: Session, source: Source, patience: Patience, moved: Callable[[str], None] | None
-) -> Response | Exchange:
-    url, asking = source.url, session
-    for _ in range(session.max_redirects + 1):
-        try:
-            response = _asked(asking, url, patience)
-            if isinstance(response, Exchange):
-                return response
-        except InvalidURL as exc:
-            if url == source.url:
-                raise
-            raise RedirectRefused(f"redirected to {shown(url)}: no host has such a name") from exc
-        try:
-            target = _target(response, url)
-        except BaseException:
-            response.close()
-            raise
-        if target is None:
-            return response
-        # Closed, not drained: its body may have no end.
-        response.close()
-        if asking is session and origin(target) != source.origin:
-            asking = session.bare()
-        if moved is not None:
-            moved(host_of(origin(target)))
-        url = target
-    raise RedirectLoop(f"more than {session.max_redirects} redirects", source=source)
-
-
-def host_of(origin: tuple[str, str, int]) -> str:
-    """Host and port as caps count them."""
-    return f"{origin[1]}:{origin[2]}"
-
-
-def _asked(session: Session, url: str, patience: Patience) -> Response | Exchange:
-    # The slot is held already, so nothing in here waits for anybody but the source.
-    try:
-        found = express.asked(session, url, patience.connect_s, patience.read_s)
-        request = express.prepared_for(session, url) if found is None else None
-    except (InvalidHeader, UnicodeEncodeError):
-        # Without its cause: it quotes the header, or the password, that cannot be written.
-        raise SpecError("a header or the auth of the session cannot be written in HTTP's Latin-1") from None
-    if request is not None:
-        found = _sent(session, request, url, patience)
-    assert found is not None
-    if not isinstance(found, Exchange) and getattr(getattr(found.raw, "_original_response", None), "cut", False):
-        # requests takes what came of it for the whole: an empty file, a Location without its end.
-        found.close()
-        raise Unreachable("the connection ended within the head of the answer")
-    return found
-
-
-def _sent(session: Session, request: PreparedRequest, url: str, patience: Patience) -> Response:
-    setattr(request, OWN_REDIRECTS, True)
-    request.hooks = auth.patient(request.hooks, session.hooks)
-    settings = session.merge_environment_settings(request.url or url, {}, True, None, None)
-    times = (patience.connect_s, patience.read_s)
-    # A timeout of requests is one recv's: a head dripped byte by byte outlives it.
-    with within(sum(times), _late):
-        return session.send(request, allow_redirects=False, timeout=times, **settings)
-
-
-def _late(seconds: float) -> Stalled:
-    return Stalled(f"no complete head within {seconds:g} s")
-
-
-def _target(response: Response, url: str) -> str | None:
-    if response.status_code not in REDIRECTS:
-        return None
-    raw: Any = response.raw
-    told = set(raw.headers.getlist("location"))
-    if len(told) != 1 or not next(iter(told)).strip():
-        raise BadResponse(f"status {response.status_code} with {'no' if not told else 'an unclear'} Location")
-    location = told.pop().strip()
-    with suppress(UnicodeError):
-        # Headers are read as Latin-1, URLs in the wild are UTF-8.
-        location = location.encode("latin-1").decode()
-    try:
-        target = checked_url(urljoin(url, location))
-    except (SpecError, ValueError):
-        # Without its cause: it quotes what it could not read, and that may be userinfo.
-        raise RedirectRefused(f"redirected to {printable(shown(location))}: not a place to download from") from None
-    if not target.startswith(("http://", "https://")):
-        raise RedirectRefused(f"redirected to {shown(target)}: only http and https are followed")
-    if url.startswith("https:") and target.startswith("http:"):
-        raise RedirectRefused(f"redirected from https to {shown(target)}: what TLS protected would travel open")
-    return target
 
 
 class Landing(Room, Protocol):

@@ -18,7 +18,10 @@ import pytest
 
 from geofetch import Recorder, Source
 from geofetch.cli.interrupted import Note
+from geofetch.records import Unit
+from geofetch.upkeep import ask
 
+from .origin.scenes import Scene
 from .support.mirrors import Mirror, Origins, Tree
 from .support.waiting import until
 from .test_cli import ROOT, Done, run, started
@@ -315,6 +318,18 @@ def test_a_source_that_does_not_answer_is_told_and_noted_where_that_is_asked(
     (known,) = sources("list", "--json", cwd=tmp_path).objects
     assert known["failures"] == 0
     assert (known["last_failed_at"] is not None) == note
+
+
+def test_a_redirect_whose_body_has_no_end_is_followed_unread(mirror: Mirror) -> None:
+    there = mirror.serves(b"x" * 7, name="b", status=200)
+    away = mirror.redirects(there, name="a", body=b"x" * 65536, endless=True, announce=None)
+    # To a HEAD it says that it knows none: then the one with the body is asked.
+    refusing = mirror.plays([Scene(status=405), Scene(status=302, headers={"Location": away.url})], name="c")
+    for source in (Source(away.url), Source(refusing.url)):
+        unit = Unit("file", {"name": "a"}, "a", "memory:", "a", 7, sources=(source,))
+        (answer,) = ask([(unit, source)], timeout_s=20)
+        assert (answer.ok, answer.size) == (True, 7), answer.error
+        assert answer.elapsed_s < 10
 
 
 def test_a_source_that_offers_another_size_does_not_have_the_file(mirror: Mirror, tmp_path: Path) -> None:

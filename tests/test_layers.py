@@ -46,7 +46,8 @@ MAP: dict[str, set[str]] = {
     "translate": NOUNS,
     "express": NOUNS | {"transport", "session", "lean"},
     "decoding": {"errors"},
-    "stream": NOUNS | {"auth", "transport", "session", "translate", "express", "within", "decoding"},
+    "redirects": NOUNS | {"auth", "transport", "session", "translate", "express", "within"},
+    "stream": NOUNS | {"auth", "transport", "session", "translate", "redirects", "within", "decoding"},
     "validate": NOUNS,
     "store": NOUNS | CELLAR,
     "testing": NOUNS | {"store"},
@@ -64,7 +65,7 @@ MAP: dict[str, set[str]] = {
     | RULES
     | {"settings", "profiles", "pipeline", "jobs", "runs"}
     | {"session", "limits", "validate", "store", "records", "report"},
-    "upkeep": NOUNS | {"pool", "store", "records", "session", "lane", "report", "translate"},
+    "upkeep": NOUNS | {"pool", "store", "records", "session", "lane", "report", "translate", "redirects", "stream"},
 }
 #: The top may import anything below it.
 TOP = {"__init__", "__main__", "cli"}

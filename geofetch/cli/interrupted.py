@@ -34,9 +34,8 @@ class Note:
     def began_at(self) -> float | None:
         """When the verify of this scope began that was ended, in seconds since 1970; None if there is none."""
         found = self._notes().get(self._scope)
-        told = float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
-        self._written = told
-        return told
+        self._written = float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
+        return self._written
 
     def write(self, began_at: float) -> None:
         """It begins.  An OSError where no note can be kept."""

@@ -15,7 +15,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import gevent
 from requests import Response
@@ -31,8 +32,10 @@ from ..errors import (
     Unauthorized,
 )
 from ..records import Recorder, Unit
+from ..redirects import followed, requested
 from ..session import Session
 from ..spec import Profile, Source
+from ..stream import Patience
 from ..translate import translated
 from .abreast import abreast
 from .inspector import counted
@@ -151,7 +154,7 @@ class _Asker:
         session = self._session_of(source)
         try:
             with gevent.Timeout(self._timeout_s, Stalled(f"no answer within {self._timeout_s:g} s", source=source)):
-                return _answered(session, source, self._timeout_s)
+                return _answered(session, source, Patience(self._timeout_s, self._timeout_s))
         except Exception as exc:
             error = translated(exc, source)
             if error is exc:
@@ -168,14 +171,17 @@ class _Asker:
         return self._sessions[name]
 
 
-def _answered(session: Session, source: Source, timeout_s: float) -> tuple[int, int | None]:
-    plain = {"Accept-Encoding": "identity"}
-    with session.head(source.url, headers=plain, timeout=timeout_s, allow_redirects=True) as response:
-        if response.status_code < 400:
-            return response.status_code, _length(response)
+#: What is asked for: the file as it is kept; of its bytes one, where there is no asking for none.
+PLAIN = {"Accept-Encoding": "identity"}
+ONE_BYTE = {**PLAIN, "Range": "bytes=0-0"}
+
+
+def _answered(session: Session, source: Source, patience: Patience) -> tuple[int, int | None]:
+    with _followed(session, source, patience, "HEAD", PLAIN) as answer:
+        if answer.status_code < 400:
+            return answer.status_code, _length(answer)
     # The one with the body is who decides: a server may know no HEAD, and a signature may be for GET alone.
-    one_byte = {**plain, "Range": "bytes=0-0"}
-    with session.get(source.url, headers=one_byte, timeout=timeout_s, stream=True) as response:
+    with _followed(session, source, patience, "GET", ONE_BYTE) as response:
         status = response.status_code
         if status < 400 or status == 416:  # an empty file has no first byte
             return status, _length(response)
@@ -184,6 +190,14 @@ def _answered(session: Session, source: Source, timeout_s: float) -> tuple[int, 
     response._content = b""
     error.response = response
     raise error
+
+
+def _followed(
+    session: Session, source: Source, patience: Patience, method: str, headers: Mapping[str, str]
+) -> closing[Response]:
+    # As a download follows redirects: requests would read the body of each, though it have no end.
+    found = followed(session, source, patience, ask=partial(requested, method=method, headers=headers))
+    return closing(cast("Response", found))
 
 
 def _length(response: Response) -> int | None:
