@@ -260,6 +260,23 @@ def test_a_folder_that_the_records_do_not_know_is_not_repaired(store: Path, tmp_
     assert "these records know no such file in other" in done.err
 
 
+def test_a_folder_that_is_empty_is_not_taken_for_a_thousand_missing_files(tree: Tree, tmp_path: Path) -> None:
+    into = ("--into", "store", "--db", "sqlite:///units.db")
+    assert run("sync", tree.sums_url, *into, cwd=tmp_path).code == 0
+    (tmp_path / "store").rename(tmp_path / "unmounted")
+    (tmp_path / "store").mkdir()  # what a disk is mounted at is there without it, too
+    for command in (("verify",), ("verify", "--repair"), ("repair",)):
+        done = run(*command, *into, cwd=tmp_path)
+        assert done.code == 12, done.err
+        assert "store is empty; is its disk mounted? If all of it is gone, make the folder .geofetch in it" in done.err
+    assert list((tmp_path / "store").iterdir()) == []
+    with Recorder(f"sqlite:///{tmp_path}/units.db") as recorder:
+        assert recorder.count(state="present") == 30
+    (tmp_path / "store" / ".geofetch").mkdir()
+    assert run("verify", "--repair", *into, cwd=tmp_path).code == 0
+    assert {one.name for one in (tmp_path / "store").iterdir()} - {".geofetch"} == set(tree.names)
+
+
 # -------------------------------------------------------------------------------------------------------------- sources
 
 

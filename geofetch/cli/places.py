@@ -91,6 +91,7 @@ def stores_of(recorder: Recorder, told: Mapping[str, Any]) -> dict[str, Store]:
 
 def _store_of(name: str, recorder: Recorder, told: Mapping[str, Any]) -> Store:
     from ..errors import StoreError
+    from ..names import OURS
     from ..store import tree_for
 
     root = name if _in_bucket(name) else root_of(name)
@@ -98,6 +99,9 @@ def _store_of(name: str, recorder: Recorder, told: Mapping[str, Any]) -> Store:
         # An unmounted disk must not become ten thousand missing files.
         raise StoreError(f"{root or name} is not there; is its disk mounted?")
     first = next(recorder.units(store=name), None)
+    if first is not None and not _in_bucket(root) and not os.listdir(root):
+        # What a disk is mounted at is there without it, too; and a repair would fill the disk that it is on.
+        raise StoreError(f"{root} is empty; is its disk mounted? If all of it is gone, make the folder {OURS} in it")
     filed = first is not None and re.fullmatch(r"sha256/[0-9a-f]{2}/[0-9a-f]{64}", first.store_key) is not None
     store = tree_for(root, layout="digest" if filed else "path", durable=bool(told.get("durable")))
     if _in_bucket(name) and store.name != name:
