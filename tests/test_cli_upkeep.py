@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from geofetch import Recorder, Source
+from geofetch import Profile, Recorder, Session, Source
 from geofetch.cli.interrupted import Note
 from geofetch.records import Unit
 from geofetch.upkeep import ask
@@ -347,6 +347,15 @@ def test_a_redirect_whose_body_has_no_end_is_followed_unread(mirror: Mirror) -> 
         (answer,) = ask([(unit, source)], timeout_s=20)
         assert (answer.ok, answer.size) == (True, 7), answer.error
         assert answer.elapsed_s < 10
+
+
+def test_a_profile_that_is_not_for_a_source_is_not_told_to_it_and_it_is_asked_all_the_same(mirror: Mirror) -> None:
+    file = mirror.serves(b"x" * 7)
+    unit = Unit("file", {"name": "a"}, "a", "memory:", "a", 7, sources=(Source(file.url),))
+    elsewhere = Session(Profile(name="a", token="canary", origins=("https://mirror.example",)))
+    (answer,) = ask([(unit, unit.sources[0])], session=elsewhere)
+    assert answer.ok, answer.error
+    assert file.request.header("Authorization") is None
 
 
 def test_a_source_that_offers_another_size_does_not_have_the_file(mirror: Mirror, tmp_path: Path) -> None:

@@ -132,6 +132,7 @@ class _Asker:
         self._session = session
         self._profiles = profiles
         self._sessions: dict[Any, Session] = {None: session}
+        self._bare: Session | None = None
         self._timeout_s = timeout_s
         self._note = note
 
@@ -163,12 +164,20 @@ class _Asker:
 
     def _session_of(self, source: Source) -> Session:
         name = source.profile
+        if name is None and not self._is_for(source):
+            # As a download: the session's profile is bound to others, and this one is asked without it.
+            self._bare = self._bare or self._session.bare()
+            return self._bare
         if name not in self._sessions:
             profile = self._profiles.get(name) if isinstance(name, str) else name
             if profile is None:
                 raise no_profile(source)
             self._sessions[name] = self._session.with_profile(profile)
         return self._sessions[name]
+
+    def _is_for(self, source: Source) -> bool:
+        profile = self._session.profile
+        return profile is None or profile.origins is None or profile.allows(source.origin)
 
 
 #: What is asked for: the file as it is kept; of its bytes one, where there is no asking for none.
