@@ -393,7 +393,7 @@ def test_repositories_are_listed_shown_and_compared(mirror: Mirror, tmp_path: Pa
     def asked(*arguments: str) -> Done:
         return run("repositories", *arguments, "--into", "store", cwd=tmp_path)
 
-    assert asked("list").out == "one\t2\t6\t0\ntwo\t2\t6\t0\n"
+    assert asked("list").out == "one\t2\t6\t0\t0\ntwo\t2\t6\t0\t0\n"
     (tmp_path / "store" / "a").unlink()
     assert run("verify", "--into", "store", cwd=tmp_path).code == 11
     assert asked("show", "one").out == "units\t2\nbytes\t6\nmissing\t1\npresent\t1\n"
@@ -402,6 +402,7 @@ def test_repositories_are_listed_shown_and_compared(mirror: Mirror, tmp_path: Pa
         "units": 2,
         "bytes": 6,
         "states": {"missing": 1, "present": 1},
+        "not_fetched": 0,
     }
     assert [(one["change"], one["path"]) for one in asked("diff", "one", "two", "--json").objects] == [
         ("added", "c"),

@@ -42,6 +42,7 @@ def test_what_is_listed_on_demand_is_recorded_and_nobody_is_asked(mirror: Mirror
     assert (done.code, done.objects[-1]["tried"], tree.hits) == (0, 0, {})
     (told,) = run("repositories", "list", "--into", "store", "--json", cwd=tmp_path).objects
     assert told == {"name": "main", "units": 4, "bytes": 0, "states": {}, "not_fetched": 4}
+    assert "not fetched\t4" in run("repositories", "show", "main", "--into", "store", cwd=tmp_path).out
     # Unless somebody asks for it; then it stays what it is.
     done = run("repair", "--on-demand", "--into", "store", "--json", cwd=tmp_path)
     assert (done.code, done.objects[-1]["repaired"]) == (0, 4), done.err

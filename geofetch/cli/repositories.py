@@ -101,7 +101,9 @@ def _show(work: Work) -> int:
     if work.as_json:
         put(_fields(found))
     else:
-        told = {"units": found.units, "bytes": found.size, **found.states, "not fetched": found.not_fetched}
+        told = {"units": found.units, "bytes": found.size, **found.states}
+        if found.not_fetched:
+            told["not fetched"] = found.not_fetched
         show(FIELDS, ((what, count_text(count)) for what, count in told.items()), right=("count",))
     return codes.OK
 
