@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from geofetch.store import FileStore, MemoryStore, OneFile, OneStream, TempStore
-from geofetch.testing.store import HandsOver, Keeps, StoreKind
+from geofetch.testing.store import HandsOver, Keeps, Removes, StoreKind
 
 
 def _read_path(store: Any, location: Path) -> bytes:
@@ -78,7 +78,7 @@ class TestEveryStore(HandsOver):
         stream.file.close()
 
 
-class TestEveryStoreThatKeeps(Keeps):
+class TestEveryStoreThatKeeps(Keeps, Removes):
     @pytest.fixture(params=KEEPING)
     def kind(self, request: pytest.FixtureRequest) -> Any:
         return request.param

@@ -17,7 +17,7 @@ from typing import IO, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from ..errors import SpecError
-from .base import Part, Store, StoreStage
+from .base import Part, Removing, Store, StoreStage
 from .files import FileStore, OneFile
 from .memory import MemoryStore
 from .spool import OneStream, TempStore
@@ -28,6 +28,7 @@ __all__ = [
     "OneFile",
     "OneStream",
     "Part",
+    "Removing",
     "Store",
     "StoreStage",
     "TempStore",

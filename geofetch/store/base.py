@@ -13,7 +13,7 @@ from ..digest import Digest
 from ..events import Attempt, Found, Head, Kept, Listener, Recall
 from ..spec import Spec
 
-__all__ = ["Part", "Store", "StoreStage"]
+__all__ = ["Part", "Removing", "Store", "StoreStage"]
 
 
 class Part(Protocol):
@@ -85,6 +85,24 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Let go of what the store holds; a second time does nothing."""
+
+
+@runtime_checkable
+class Removing(Protocol):
+    """A store that can also remove what it keeps: all of ours that find again what they stored.
+
+    Not a part of Store, which plugins' stores were written for before there was this: of one that lacks it a gc says
+    that it cannot remove.  A store may also have ``sweep(older_than_s) -> int``: remove what dead processes left
+    (parts, uploads, as old as that where there is no other way to tell); how many there were.
+    """
+
+    def remove(self, kept: Kept) -> bool:
+        """Remove what is stored under ``kept.key`` for good; False if there is nothing.
+
+        Only the very file that is meant: where size, mtime or inode are not those of ``kept`` (as far as it tells
+        them) it is somebody else's now, and stays: a StoreError (errno ESTALE).  Called on native threads, several at
+        once, and on the hub.
+        """
 
 
 class StoreStage:

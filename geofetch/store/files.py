@@ -33,6 +33,7 @@ from .filepart import FilePart
 from .group import Group
 from .layouts import ByDigest, ByPath, Layout, Links
 from .refusal import refused
+from .removal import aside_in, beside, fold, remove_file, sweep_removed
 from .running import Running, dead_markers, sweep, sweep_target, token, unswept
 from .tree import Tree, absolute, nothing_at
 
@@ -79,6 +80,10 @@ class FileStore:
         #: Whether the last one that was asked for was there.
         self._full = False
         self._begun_in: int | None = None
+        #: Parts of dead processes that were removed, since somebody asked.
+        self._swept = 0
+        #: Whether removals went by way of the folder ``.geofetch``.
+        self._asides = False
         self._fit_in: int | None = None
         self._running: Running | None = None
         self._groups: WeakKeyDictionary[Any, Group] = WeakKeyDictionary()
@@ -87,6 +92,11 @@ class FileStore:
     def root(self) -> Path:
         """The folder."""
         return Path(self._tree.root)
+
+    @property
+    def linked(self) -> bool:
+        """Whether there is a link to a file at the path of each spec that wants it."""
+        return self._layout.linked
 
     def ready(self) -> None:
         if self._fit_in == process():
@@ -226,6 +236,32 @@ class FileStore:
             raise refused(exc, f"moving {path} into quarantine") from exc
         return Path(aside)
 
+    def remove(self, kept: Kept) -> bool:
+        """As of any store; a key may also be the path of a link to a file of the digest layout."""
+        path = self._path(kept.key)
+        if self._layout.links_at(kept.key):
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                return False
+            except OSError as exc:
+                raise refused(exc, f"removing {path}") from exc
+        elif not remove_file(path, self._aside(path), kept):
+            return False
+        if not self._layout.holds(kept.key):
+            fold(self._tree.root, os.path.dirname(path))
+        return True
+
+    def sweep(self, older_than_s: float) -> int:
+        """Remove the parts that dead processes left, however old they are: nobody needs them; how many there were."""
+        self._begun_in = None
+        self._enter()
+        count, self._swept = self._swept, 0
+        try:
+            return count + native.call(sweep_removed, self._home)
+        except OSError as exc:
+            raise refused(exc, f"sweeping {self._home}") from exc
+
     def keys(self) -> Iterator[str]:
         walk = self._walk(self._layout.within)
         while batch := native.call(lambda: list(islice(walk, LISTED_AT_ONCE))):
@@ -247,6 +283,17 @@ class FileStore:
         if self._running is not None and self._running.retired():
             self._running = None
         self._begun_in = self._fit_in = None
+        if self._asides:
+            self._asides = False
+            with contextlib.suppress(OSError):  # not empty: records, a quarantine, another process
+                os.rmdir(self._home)
+
+    def _aside(self, path: str) -> str:
+        self._asides = True
+        try:
+            return aside_in(self._home)
+        except OSError as exc:
+            raise refused(exc, f"making the folder {self._home}") from exc
 
     def _laid_out(self, layout: str, links: bool | Links) -> Layout:
         if links not in (True, False, None, "symlink", "hardlink"):
@@ -272,7 +319,7 @@ class FileStore:
         if not markers:
             return
         try:
-            native.call(sweep, self._tree.root, markers)
+            self._swept += native.call(sweep, self._tree.root, markers)
         except BaseException:
             if unswept(markers):  # a kill before the sweep began: it never does, and the next who enters looks anew
                 self._begun_in = None
@@ -350,6 +397,9 @@ class OneFile(FileStore):
 
     def _sweep(self) -> None:
         """Nothing: each target is swept when it is begun."""
+
+    def _aside(self, path: str) -> str:
+        return beside(path)
 
     def _announced(self) -> Running:
         return Running(None)

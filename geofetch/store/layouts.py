@@ -45,6 +45,8 @@ class Layout(Protocol):
     address: str | None
     #: The folder below the root that all keys are in; "" for the root itself.
     within: str
+    #: Whether there is also a link at each spec's path.
+    linked: bool
 
     def prepare(self, spec: Spec, vacant: bool = False) -> tuple[str, str]:
         """The folder for a part of this spec, made if need be, and the name that the part stands for; refuses early.
@@ -67,12 +69,19 @@ class Layout(Protocol):
     def adopt(self, key: str, spec: Spec) -> Path:
         """Make the file under this key the spec's; where the spec finds it."""
 
+    def links_at(self, path: str) -> bool:
+        """Whether a symbolic link of the layout's own making is at this path."""
+
+    def holds(self, key: str) -> bool:
+        """Whether the folder of this key is the layout's own, and stays though it be empty."""
+
 
 class ByPath:
     """Where the spec says; ``naming`` may say otherwise."""
 
     address: str | None = None
     within = ""
+    linked = False
 
     def __init__(self, tree: Tree, naming: Callable[[Spec], str] = attrgetter("path")) -> None:
         self._tree = tree
@@ -102,6 +111,12 @@ class ByPath:
     def adopt(self, key: str, spec: Spec) -> Path:
         return self._tree.location(key)
 
+    def links_at(self, path: str) -> bool:
+        return False
+
+    def holds(self, key: str) -> bool:
+        return False
+
 
 class ByDigest:
     """Under ``sha256/ab/<hex>``, and a link at the spec's path: a symbolic one, a hard one, or none."""
@@ -113,6 +128,7 @@ class ByDigest:
     def __init__(self, tree: Tree, links: Links) -> None:
         self._tree = tree
         self._links = links
+        self.linked = links is not None
 
     def prepare(self, spec: Spec, vacant: bool = False) -> tuple[str, str]:
         if self._links is not None:
@@ -179,10 +195,11 @@ class ByDigest:
     def adopt(self, key: str, spec: Spec) -> Path:
         if self._links is None:
             return self._tree.location(key)
-        link = self._link_path(spec)
         for _ in range(100):
+            link = self._link_path(spec)
             if self._linked(link, key, spec.path.rpartition("/")[0]):
                 return self._tree.location(spec.path)
+            self._tree.forget()  # a gc may have removed the folder, empty as it was
         raise StoreError(f"linking {link}: someone else takes it away whenever it is made")
 
     def _link_path(self, spec: Spec) -> str:
@@ -212,6 +229,13 @@ class ByDigest:
             return False
         except OSError as exc:
             raise refused(exc, f"linking {link} to {blob}") from exc
+
+    def links_at(self, path: str) -> bool:
+        return not self.holds(path) and os.path.islink(self._tree.at(path)) and self._led_to(path) is not None
+
+    def holds(self, key: str) -> bool:
+        # There are 256 of them at most, and whoever stores a file relies on the one that it has just seen.
+        return key.startswith(f"{self.within}/")
 
     def _target(self, above: str, key: str) -> str:
         """What a symbolic link in this folder holds in order to lead to this key."""

@@ -17,6 +17,7 @@ from ..events import Attempt, Found, Head, Kept, Recall
 from ..spec import Spec
 from . import native, proof
 from .part import OrderedPart
+from .removal import replaced
 
 __all__ = ["MemoryStore"]
 
@@ -82,6 +83,15 @@ class MemoryStore:
         self.quarantined[aside] = self._there(key)
         del self._files[key]
         return aside
+
+    def remove(self, kept: Kept) -> bool:
+        content = self._files.get(kept.key)
+        if content is None:
+            return False
+        if len(content) != kept.size:
+            raise replaced(repr(kept.key))
+        del self._files[kept.key]
+        return True
 
     def keys(self) -> Iterator[str]:
         return iter(self)

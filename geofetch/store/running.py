@@ -196,21 +196,23 @@ def dead_markers(home: str) -> list[tuple[str, int]]:
     return [(path, fd) for path, fd in found if fd is not None]
 
 
-def sweep(root: str, markers: list[tuple[str, int]]) -> None:
+def sweep(root: str, markers: list[tuple[str, int]]) -> int:
     """Remove every part below the root that no living process holds, then the markers, which are taken out of the list.
-    Blocks, for a native thread.
+    How many parts there were.  Blocks, for a native thread.
     """
     taken = _taken(markers)
     if not taken:
-        return
+        return 0
+    count = 0
     try:
         for path in _parts_below(root):
-            _remove_dead(path)
+            count += _remove_dead(path)
         for path, _ in taken:
             _unlink(path)
     finally:
         for _, fd in taken:
             os.close(fd)
+    return count
 
 
 def unswept(markers: list[tuple[str, int]]) -> bool:
@@ -258,19 +260,21 @@ def _parts_below(root: str) -> Iterator[str]:
                 folders.append(path)
 
 
-def _remove_dead(path: str) -> None:
+def _remove_dead(path: str) -> bool:
     try:
         mode = os.lstat(path).st_mode
     except OSError:
-        return
+        return False
     if stat.S_ISLNK(mode):
         # A link under way to its name lives for microseconds; whose link is taken makes it again (layouts.py).
         _unlink(path)
-        return
+        return True
     fd = _held(path)
-    if fd is not None:
-        _unlink(path)
-        os.close(fd)
+    if fd is None:
+        return False
+    _unlink(path)
+    os.close(fd)
+    return True
 
 
 def _held(path: str) -> int | None:

@@ -9,18 +9,20 @@ A plugin's store is held against it by a subclass in its own test file::
         def kind(self) -> StoreKind:
             return StoreKind(lambda folder: MyStore(folder), lambda store, location: location.read_bytes())
 
-``HandsOver`` is for every store; ``Keeps`` for one that finds again what it stored.  Assertions tell more where the
+``HandsOver`` is for every store; ``Keeps`` for one that finds again what it stored, ``Removes`` for one that can also
+remove it.  Assertions tell more where the
 plugin's conftest.py says ``pytest.register_assert_rewrite("geofetch.testing.store")`` first.
 Never: what only one store promises.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from ..digest import Digest
 from ..errors import StoreError
 from ..events import Attempt, Head, Kept
 from ..spec import Spec
-from ..store.base import Part, Store
+from ..store.base import Part, Removing, Store
 
 __all__ = [
     "HEAD",
@@ -38,6 +40,7 @@ __all__ = [
     "URL",
     "HandsOver",
     "Keeps",
+    "Removes",
     "StoreKind",
     "attempt",
     "descriptors",
@@ -319,3 +322,82 @@ class Keeps(_Tried):
     def test_a_key_that_leads_elsewhere_gives_nothing(self, store: Any, key: str) -> None:
         with pytest.raises((StoreError, ValueError)):
             store.open(key)
+
+
+class Removes(_Tried):
+    """A store that can remove what it stored."""
+
+    def kept(self, store: Any) -> Kept:
+        """The only file, as the store sees it."""
+        (key,) = store.keys()
+        seen: Kept = store.stat(key)
+        return seen
+
+    def test_what_is_removed_is_stored_no_more(self, store: Any) -> None:
+        removes = isinstance(store, Removing)
+        assert removes
+        put(store, b"to go")
+        kept = self.kept(store)
+        assert store.remove(kept) is True
+        assert store.stat(kept.key) is None
+        assert list(store.keys()) == []
+        with pytest.raises(StoreError) as caught:
+            store.open(kept.key)
+        assert caught.value.errno == errno.ENOENT
+
+    def test_a_second_removal_finds_nothing(self, store: Any) -> None:
+        put(store, b"to go")
+        kept = self.kept(store)
+        assert [store.remove(kept), store.remove(kept)] == [True, False]
+        assert store.remove(replace(kept, key="no/such")) is False
+
+    def test_only_what_is_meant_is_removed(self, store: Any, kind: StoreKind) -> None:
+        if not kind.many:
+            return
+        for number in range(4):
+            put(store, b"%d" % number, f"d/{number}")
+        gone, *others = sorted(store.keys())
+        assert store.remove(store.stat(gone))
+        assert sorted(store.keys()) == others
+
+    @pytest.mark.parametrize("changed", ["size", "mtime_ns", "inode"])
+    def test_what_is_another_one_by_now_stays(self, store: Any, changed: str) -> None:
+        put(store, b"not meant")
+        seen = self.kept(store)
+        was = getattr(seen, changed)
+        if was is None:  # the store does not tell
+            return
+        with pytest.raises(StoreError, match="replaced") as caught:
+            store.remove(replace(seen, **{changed: was + 10**9}))
+        assert caught.value.errno == errno.ESTALE
+        with store.open(seen.key) as file:
+            assert file.read() == b"not meant"
+
+    def test_what_is_not_told_of_a_file_is_not_asked_for(self, store: Any) -> None:
+        put(store, b"of old")
+        assert store.remove(replace(self.kept(store), mtime_ns=None, inode=None)) is True
+
+    def test_the_key_takes_new_bytes_after_a_removal(self, store: Any, kind: StoreKind) -> None:
+        for content in (b"the first", b"the first", b"the second"):
+            location, _ = put(store, content)
+            assert kind.read(store, location) == content
+            assert store.remove(self.kept(store))
+
+    def test_a_reader_keeps_the_bytes_that_are_removed(self, store: Any) -> None:
+        put(store, b"being read")
+        kept = self.kept(store)
+        with store.open(kept.key) as file:
+            assert store.remove(kept)
+            assert file.read() == b"being read"
+
+    def test_nothing_is_left_of_it(self, store: Any, kind: StoreKind, tmp_path: Path) -> None:
+        put(store, b"to go", "d/e/f")
+        assert store.remove(self.kept(store))
+        store.close()
+        assert [path for path in (tmp_path / "store").rglob("*") if path.is_file()] == []
+        assert not (tmp_path / "store" / ".geofetch").exists()
+
+    @pytest.mark.parametrize("key", ["../a", "/etc/passwd", "a/../../b", "", ".geofetch/units.db"])
+    def test_no_key_leads_out_of_the_store(self, store: Any, key: str) -> None:
+        with contextlib.suppress(StoreError, ValueError):
+            assert store.remove(Kept(store.name, key, 1)) is False

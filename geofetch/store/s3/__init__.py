@@ -25,6 +25,7 @@ from ...hubs import process
 from ...names import OURS, checked_path
 from ...spec import Spec
 from .. import native, proof
+from ..removal import differs, replaced
 from ..running import token
 from .access import Access
 from .bucket import Awaited, Bucket, Seen
@@ -156,6 +157,13 @@ class S3Store:
             raise self._overtaken(key)
         return _finished(self._moved, key, there)
 
+    def remove(self, kept: Kept) -> bool:
+        return _finished(self._removed, kept)
+
+    def sweep(self, older_than_s: float) -> int:
+        """:meth:`abort_incomplete_uploads` of what is so old, or two days old."""
+        return self.abort_incomplete_uploads(min(older_than_s, DEAD_S))
+
     def keys(self, after: str | None = None) -> Iterator[str]:
         """Every key, in the server's order; ``after`` goes on behind a key that an earlier listing gave."""
         page_after, page = after, None
@@ -199,12 +207,22 @@ class S3Store:
         now = self._bucket.head(key)  # another writer's, perhaps, since a large one takes long to copy
         if now is not None and now.etag != seen.etag:
             raise self._overtaken(key)
-        self._bucket.delete(key)
+        self._bucket.remove(key, seen.etag)
         return self._bucket.place.url(aside)
 
     def _overtaken(self, key: str) -> StoreError:
         where = self._bucket.place.url(key)
         return StoreError(f"{where}: it was replaced while it was to be put aside", errno=errno.ESTALE)
+
+    def _removed(self, kept: Kept) -> bool:
+        key = checked_path(kept.key, "key")
+        seen = self._bucket.head(key)
+        if seen is None:
+            return False
+        if differs(kept, seen.kept(self.name, key)):
+            raise replaced(self._bucket.place.url(key))
+        self._bucket.remove(key, seen.etag)
+        return True
 
     def _sweep_once(self) -> None:
         try:

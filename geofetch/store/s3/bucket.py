@@ -18,6 +18,7 @@ from typing import Any
 from ...digest import Digest
 from ...errors import Cancelled, StoreError
 from ...events import Kept
+from ..removal import replaced
 from .access import Access, client
 from .checks import Sums, confirm, digests_told, etag_of, number_of
 from .place import Place
@@ -74,6 +75,8 @@ class Bucket:
         self.extra = dict(extra)
         #: Whether the server knows If-None-Match and If-Match for uploads; True until it says otherwise.
         self.conditional = True
+        #: The same of removals.
+        self.conditional_remove = True
         self._there = False
 
     def ask(
@@ -195,6 +198,21 @@ class Bucket:
 
     def delete(self, key: str) -> None:
         self.ask("delete_object", f"removing {self._shown(key)}", Key=self.place.at(key))
+
+    def remove(self, key: str, etag: str) -> None:
+        """Remove an object if it still is the one with this ETag, where the server knows such a condition; a StoreError
+        (ESTALE) if it is not."""
+        doing = f"removing {self._shown(key)}"
+        try:
+            named: dict[str, Any] = {"IfMatch": f'"{etag}"'} if self.conditional_remove else {}
+            self.ask("delete_object", doing, Key=self.place.at(key), **named)
+        except Refused as exc:
+            if exc.code in UNMET:
+                raise replaced(self._shown(key)) from exc
+            if not self.conditional_remove or exc.code not in UNKNOWN:
+                raise
+            self.conditional_remove = False
+            self.delete(key)
 
     def page(
         self, within: str, after: str | None, token: str | None, awaited: Awaited | None = None
