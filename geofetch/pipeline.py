@@ -162,7 +162,9 @@ def _adopted(spec: Spec, kit: Kit, progress: Progress) -> Attempt | None:
             hooks.tell("started")
             _kept(attempt, hooks, progress)
         except BaseException as exc:
-            _failed(attempt, hooks, exc, began)
+            answer = _failed(attempt, hooks, exc, began)
+            if isinstance(exc, Exception) and answer is Verdict.AGAIN and progress.killed is None:
+                return None  # it is not there after all: whoever says so has seen to it that the sources can be asked
             if isinstance(exc, Exception) and attempt.error is not exc and attempt.error is not None:
                 raise attempt.error from exc  # what became of it
             raise

@@ -8,6 +8,8 @@ In: what a stage sees of an attempt.  Out: Units; unit files.  Never: a secret, 
     ledger       the database as that thread sees it
     changes      what news makes of what was known: pure
     listing      what a repository is to hold, so that the rest is taken off it
+    leftovers    what lies in a store and is no unit's any more, on its way out
+    clearing     what a gc asks of the records, and tells them
     rows reader  tables into rows and back; questions
     models migrations schema_3 sql    the tables, their versions
     database    what one database does otherwise than another: SQLite, PostgreSQL, MariaDB and MySQL

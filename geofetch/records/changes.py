@@ -175,13 +175,13 @@ class Book:
             row.place for key, row in self.rows.items() if row is not self.loaded.get(key) and row.state != "missing"
         }
 
-    def left(self) -> set[Place]:
-        """Where files were whose units are elsewhere now.
+    def left(self) -> dict[Place, Row]:
+        """Where files were whose units are elsewhere now, and what they were.
 
         What was put aside is nobody's leftover: it stays for somebody to look at.
         """
         return {
-            old.place
+            old.place: old
             for key, old in self.loaded.items()
             if old.state in ("present", "corrupt") and old.place != self.rows[key].place
         }
@@ -297,7 +297,8 @@ def _places(
 def _merged(old: Row, new: Row, fetched: bool) -> Row:
     same = _same_content(old, new)
     row = new.but(id=old.id, repositories=old.repositories | new.repositories, policy=old.policy)
-    row.unlisted_at = None if row.repositories else old.unlisted_at
+    # It is in a repository again; or somebody wants it in none, and then no gc is to take it from him.
+    row.unlisted_at = None
     row.sources = _merged_sources(old, new, drop=same is False)
     if not same:
         return row
@@ -395,7 +396,7 @@ class Want:
         row = (new if gone and (differs or old.stored_at is None) else old).but(
             id=old.id, policy=self.policy, repositories=old.repositories | new.repositories
         )
-        row.unlisted_at = None if row.repositories else old.unlisted_at
+        row.unlisted_at = None  # as of a Put
         if gone or not differs:
             row.sources = _merged_sources(old, new, drop=differs)
         if gone:

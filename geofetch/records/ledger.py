@@ -24,10 +24,11 @@ from ..names import shown
 from .changes import Book, Change, Import, Leave, Mark, Note, Put, Want
 from .database import Address, kind_of, of_database, reason, translated
 from .known import Remembered, recall
+from .leftovers import BeingRemoved, gone
 from .opening import open_database
 from .plugin import Plugin, Recorded, furnish, tell
 from .routine import written_as_new, written_as_seen
-from .rows import load, load_rivals, save
+from .rows import any_leftovers, load, load_rivals, save
 from .units import FILE
 
 __all__ = ["PATIENCE_S", "Ledger"]
@@ -139,9 +140,17 @@ class Ledger:
         """What each of these finds out from the database."""
         return self._patiently(durable, lambda database: [self._answered(database, each) for each in questions])
 
-    def _answered(self, database: Database, question: Callable[[Database], Any]) -> Any:
+    def edit(self, works: Sequence[Callable[[Database], Any]], durable: bool) -> list[Any]:
+        """What each of these comes to, in a transaction of its own; each may be done twice."""
+        answers = self._patiently(
+            durable, lambda database: [self._answered(database, work, kind_of(database).writing) for work in works]
+        )
+        self.commits += 1
+        return answers
+
+    def _answered(self, database: Database, question: Callable[[Database], Any], how: Any = None) -> Any:
         try:
-            with translated(self.address), kind_of(database).snapshot(database):
+            with translated(self.address), (how or kind_of(database).snapshot)(database):
                 return question(database)
         except RecordError as exc:
             cause = exc.__cause__
@@ -221,12 +230,28 @@ def _written(database: Database, changes: Sequence[Change], plugins: Sequence[Pl
     """The answers, and whether nothing was known of all this."""
     book = Book(_concerned(database, changes))
     book.learn(load_rivals(database, book, [change.row for change in changes if isinstance(change, Put)]))
-    answers = [change.apply(book) for change in changes]
-    save(database, book, time_ns() // 1000)
+    now, leftovers = time_ns() // 1000, any_leftovers(database)
+    answers = _applied(database, book, changes, now) if leftovers else [change.apply(book) for change in changes]
+    save(database, book, now, leftovers)
     if plugins:
-        puts = [change for change in changes if isinstance(change, Put)]
+        puts = [put for put, said in zip(changes, answers, strict=True) if isinstance(put, Put) and said is None]
         tell(database, plugins, [Recorded(cast(int, book.rows[put.identity].id), put.spec) for put in puts])
     return answers, not book.loaded
+
+
+def _applied(database: Database, book: Book, changes: Sequence[Change], now: int) -> list[Any]:
+    """The answers of the changes; those about a file that a gc removed are not applied."""
+    files = {at: change.kept for at, change in enumerate(changes) if isinstance(change, Put | Mark) and change.kept}
+    removed = gone(database, files.values(), now)
+    answers: list[Any] = []
+    for at, change in enumerate(changes):
+        if at not in files or (files[at].store, files[at].key) not in removed:
+            answers.append(change.apply(book))
+        elif isinstance(change, Put):
+            answers.append(BeingRemoved(f"{change.spec.path}: what was stored there is being removed by a gc"))
+        else:
+            answers.append(False)  # it is to be looked at once more
+    return answers
 
 
 def _concerned(database: Database, changes: Sequence[Change]) -> list[Any]:

@@ -10,7 +10,7 @@ is up to the one writer, who has them in a dict.  For paths and keys each kind o
     sources            every place a unit can come from, in the order told, how long it counts, and how it has done
     repositories       their names
     unit_repositories  which unit belongs to which
-    leftovers          what lies in a store and is no unit's any more, since when
+    leftovers          what lies in a store and is no unit's any more, since when; what a gc removed a while ago
     geofetch_schema    the versions this database went through; the highest is its own
 
 Times are microseconds since 1970 UTC, in columns ending in ``_us``: one integer compares, sorts and indexes alike in
@@ -170,6 +170,13 @@ class LeftoverRow(Model):
     store = TextField()
     store_key = LongTextField()
     left_at = BigIntegerField(column_name="left_at_us")
+    # What the file system said of it: who finds another file there leaves it.
+    size = BigIntegerField(column_name="size_bytes", null=True)
+    mtime_ns = BigIntegerField(null=True)
+    inode = BigIntegerField(null=True)
+    # A gc has begun to remove it, and has: leftovers.py tells what for.
+    taken_at = BigIntegerField(column_name="taken_at_us", null=True)
+    removed_at = BigIntegerField(column_name="removed_at_us", null=True)
 
     class Meta:
         table_name = "leftovers"

@@ -20,7 +20,7 @@ from .rows import load, load_ids, unit_of
 from .sql import fetched
 from .units import POLICIES, STATES, Unit, canonical, identity
 
-__all__ = ["Wanted", "count", "find", "members", "page", "repositories", "units"]
+__all__ = ["Wanted", "count", "find", "members", "page", "repositories", "units", "unlisted"]
 
 #: Seconds before and after 1970 beyond which nothing was ever scrubbed.
 LONG_AGO_S = 1e12
@@ -91,6 +91,18 @@ def page(database: Database, wanted: Wanted, after: int, most: int) -> tuple[lis
     pattern = wanted.pattern
     ids = [ident for ident, path in found if pattern is None or pattern.match(path)]
     return ids, found[-1][0] if len(found) == most else None
+
+
+def unlisted(
+    database: Database, stores: Collection[str], before: int, after: int, most: int
+) -> tuple[list[int], int | None]:
+    """The ids beyond ``after`` of units in these stores that left their last repository before this; and the last one,
+    None: there are no more."""
+    query = UnitRow.select(UnitRow.id).where(
+        UnitRow.id > after, UnitRow.unlisted_at <= before, UnitRow.store.in_(list(stores))
+    )
+    found = [ident for (ident,) in fetched(database, query.order_by(UnitRow.id).limit(most))]
+    return found, found[-1] if len(found) == most else None
 
 
 def count(database: Database, wanted: Wanted) -> int:

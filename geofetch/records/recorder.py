@@ -15,13 +15,14 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
+import gevent
 from peewee import Database
 
 from ..errors import RecordError, SourceError, SpecError
-from ..events import Attempt, Kept, Listener
+from ..events import Attempt, Kept, Listener, Verdict
 from ..kills import INTERRUPTS, hold
 from ..spec import Digest, Source, Spec, SpecLike
-from . import census, reader, soundness
+from . import census, leftovers, reader, soundness
 from .census import RepositorySum
 from .changes import Change, Import, Mark, Note, Put, Row, Want
 from .database import located
@@ -29,6 +30,7 @@ from .home import Home
 from .known import Remembered, says_all
 from .lane import Lane, Pending
 from .ledger import Ledger
+from .leftovers import BeingRemoved
 from .listing import Listing
 from .plugin import Plugin, checked
 from .reader import Wanted
@@ -43,6 +45,8 @@ PAGE = 250
 FRESH_S, FRESH = 1.0, 1024
 #: Files of whose sources' failures is known while they are not stored.
 FAILED_MOST = 1000
+#: Seconds after which a gc has removed what it was about to.
+REMOVAL_S = 0.2
 #: Errors that are this process's or machine's own, not the source's.
 OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 
@@ -74,6 +78,7 @@ class Recorder:
             write=lambda changes: ledger.write(changes, self.durable),
             recall=lambda asked: ledger.recall(asked, self.durable),
             answer=lambda questions: ledger.answer(questions, self.durable),
+            edit=lambda works: ledger.edit(works, self.durable),
         )
         self._closed = False
         # What was read a moment ago of files that are about to be adopted; of a plugin's rows we know nothing.
@@ -221,6 +226,11 @@ class Recorder:
             return sum(1 for _ in self._ids(wanted))
         return int(self._answer(partial(reader.count, wanted=wanted)))
 
+    def references(self, store: str, keys: Collection[str]) -> dict[str, int]:
+        """How many units lie under each of these keys of a store, those under none left out: counted, not noted."""
+        kept = self._home.kept_name(store)
+        return dict(self._answer(partial(leftovers.references, store=kept, keys=keys)))
+
     def stores(self) -> list[str]:
         """The names of all stores that units lie in."""
         return sorted(map(self._home.known_name, self._answer(census.stores)))
@@ -344,6 +354,9 @@ class Recorder:
     def _answer(self, question: Callable[[Database], Any]) -> Any:
         return self._ask("answer", question).get()
 
+    def _edit(self, work: Callable[[Database], Any]) -> Any:
+        return self._ask("edit", work).get()
+
     def _ask(self, group: str, item: Any) -> Pending:
         if self._closed:
             raise RecordError(f"{self._ledger.address}: these records are closed")
@@ -364,9 +377,13 @@ class _Listening(Listener):
         if kept is not None and kept.store:
             self._recorder._stored(self._attempt, kept)
 
-    def on_failed(self, error: BaseException) -> None:
+    def on_failed(self, error: BaseException) -> Verdict | None:
+        if isinstance(error, BeingRemoved):
+            gevent.sleep(REMOVAL_S)
+            return Verdict.AGAIN
         if self._attempt.source is not None and isinstance(error, SourceError) and error.errno not in OURS:
             self._recorder._failed(self._attempt, error)
+        return None
 
 
 def _settled(pending: Pending) -> None:

@@ -6,13 +6,15 @@ In: changes, prepared.  Out: whether they were written; if not, nothing was.  Ne
 from __future__ import annotations
 
 from collections.abc import Sequence
+from time import time_ns
 
 from peewee import Database, IntegrityError
 
 from .changes import Change, Mark, Put
 from .database import kind_of
+from .leftovers import gone
 from .plugin import Plugin, Recorded, tell
-from .rows import save_new, save_seen
+from .rows import any_leftovers, save_new, save_seen, taken
 
 __all__ = ["written_as_new", "written_as_seen"]
 
@@ -29,10 +31,15 @@ def written_as_new(database: Database, changes: Sequence[Change], plugins: Seque
         return False
     try:
         with kind_of(database).writing(database):
-            ids = save_new(database, puts, places)
-            if plugins and ids is not None:
+            if taken(database, places):
+                return False
+            leftovers = any_leftovers(database)
+            if leftovers and gone(database, [put.kept for put in puts], time_ns() // 1000):
+                return False
+            ids = save_new(database, puts, places, leftovers)
+            if plugins:
                 tell(database, plugins, [Recorded(ident, put.spec) for ident, put in zip(ids, puts, strict=True)])
-            return ids is not None
+            return True
     except IntegrityError:
         return False
 

@@ -10,7 +10,7 @@ statement and every row it returns, and a busy hub gives it back after milliseco
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from itertools import islice
@@ -27,6 +27,8 @@ from .sql import done, run, text_of
 from .units import Health, Unit, place_hash, seconds
 
 __all__ = [
+    "LEFTOVER",
+    "any_leftovers",
     "ask",
     "chunks",
     "load",
@@ -36,8 +38,11 @@ __all__ = [
     "save",
     "save_new",
     "save_seen",
+    "signed",
+    "taken",
     "unit_of",
     "unsigned",
+    "upsert",
 ]
 
 T = TypeVar("T")
@@ -59,6 +64,9 @@ SOURCE = ["priority", "weight", "secret_query", "expires_at", *(each.name for ea
 NEW_UNIT = ["id", *UNIT[: UNIT.index("scrubbed_at")]]
 NEW_SOURCE = ["priority", "weight", "secret_query", "last_ok_at", "failures"]
 MORE_SOURCE = ["etag", "last_modified", "expires_at"]
+
+#: The columns of a leftover.
+LEFTOVER = ["place", "store", "store_key", "left_at", "size", "mtime_ns", "inode", "taken_at", "removed_at"]
 
 _columns = attrgetter(*UNIT)
 _INODE = UNIT.index("inode")
@@ -198,35 +206,37 @@ def unsigned(inode: int | None) -> int | None:
     return inode + 2**64 if inode is not None and inode < 0 else inode
 
 
-def _signed(inode: int | None) -> int | None:
+def signed(inode: int | None) -> int | None:
     # Some file systems number beyond 2**63; SQLite's and PostgreSQL's integers end there.
     return inode - 2**64 if inode is not None and inode >= 2**63 else inode
 
 
-def save(database: Database, book: Book, at: int) -> None:
-    """Write, at this time, what the book says otherwise than the tables did; nothing for what they said already."""
+def save(database: Database, book: Book, at: int, leftovers: bool) -> None:
+    """Write, at this time, what the book says otherwise than the tables did; nothing for what they said already.
+
+    ``leftovers``: whether there are any.
+    """
     changed = [(book.loaded.get(key), row) for key, row in book.rows.items() if row is not book.loaded.get(key)]
     _number(database, [row for _, row in changed if row.id is None])
     units: list[Any] = []
     for old, row in changed:
         if old is None or _columns(old) != _columns(row):
             units += (row.id, *_values(row))
-    _upsert(database, UnitRow, ["id", *UNIT], units, ["id"])
+    upsert(database, UnitRow, ["id", *UNIT], units, ["id"])
     _save_digests(database, changed)
     _save_sources(database, changed)
     _save_repositories(database, changed)
     _leave(database, book.left(), at)
-    _take_off(database, book.taken())
+    if leftovers:
+        _take_off(database, book.taken())
 
 
-def save_new(database: Database, puts: Sequence[Put], places: set[Place]) -> Sequence[int] | None:
-    """Write what is told of files that no table knows, each in one of these places of its own; their ids.
+def save_new(database: Database, puts: Sequence[Put], places: set[Place], leftovers: bool) -> Sequence[int]:
+    """Write what is told of files that no table knows, each in one of these places of its own, which nobody else has;
+    their ids.
 
-    None where a place is taken: then nothing was written.  An IntegrityError where a unit is known: then the
-    transaction is to be given up.
+    An IntegrityError where a unit is known: then the transaction is to be given up.
     """
-    if _taken(database, places):
-        return None
     units: list[Any] = []
     digests: list[Any] = []
     sources: list[Any] = []
@@ -239,7 +249,7 @@ def save_new(database: Database, puts: Sequence[Put], places: set[Place]) -> Seq
     for number, put in zip(ids, puts, strict=True):
         units += (number, bytearray(put.identity), *put.told)
         if (put.kept.inode or 0) >= 2**63:
-            units[_NEW_INODE] = _signed(put.kept.inode)
+            units[_NEW_INODE] = signed(put.kept.inode)
         for algorithm, (value, trusted) in put.proofs.items():
             digests += (number, algorithm, bytearray(value), truth(trusted))
         for position, ((url, profile), told) in enumerate(put.places.items()):
@@ -249,11 +259,12 @@ def save_new(database: Database, puts: Sequence[Put], places: set[Place]) -> Seq
                 sources += (etag, modified, expires_at)[: len(more)]
         if put.spec.repository is not None:
             repositories.append((number, put.spec.repository))
-    _upsert(database, UnitRow, NEW_UNIT, units, [])
-    _upsert(database, DigestRow, DIGEST_KEY + DIGEST, digests, [])
-    _upsert(database, SourceRow, [*SOURCE_KEY, *PLACE, *NEW_SOURCE, *more], sources, [])
+    upsert(database, UnitRow, NEW_UNIT, units, [])
+    upsert(database, DigestRow, DIGEST_KEY + DIGEST, digests, [])
+    upsert(database, SourceRow, [*SOURCE_KEY, *PLACE, *NEW_SOURCE, *more], sources, [])
     _write_repositories(database, repositories)
-    _take_off(database, places)
+    if leftovers:
+        _take_off(database, places)
     return ids
 
 
@@ -280,7 +291,12 @@ def save_seen(database: Database, marks: Sequence[Mark]) -> bool:
     return True
 
 
-def _taken(database: Database, places: set[Place]) -> bool:
+def any_leftovers(database: Database) -> bool:
+    """Whether there are any leftovers: one look for a whole batch where there are none, as nearly always."""
+    return bool(done(database, "SELECT 1 FROM leftovers LIMIT 1").fetchall())
+
+
+def taken(database: Database, places: set[Place]) -> bool:
     """Whether a unit is said to be in one of these."""
     found = _present(database, "taken", {key for _, key in places}, ["store", "store_key"])
     return any(place in places for place in found)
@@ -296,16 +312,18 @@ def _present(database: Database, name: str, keys: Iterable[str], columns: list[s
     return ask(database, name, keys, query, "present")
 
 
-def _leave(database: Database, places: set[Place], at: int) -> None:
+def _leave(database: Database, left: Mapping[Place, Row], at: int) -> None:
     """These are leftovers from now on, but for those where another unit is said to be."""
-    if not places:
+    if not left:
         return
     told = [UnitRow.store, UnitRow.store_key]
-    keys = {key for _, key in places}
+    keys = {key for _, key in left}
     found = ask(database, "who is there", keys, lambda some: UnitRow.select(*told).where(UnitRow.store_key.in_(some)))
-    empty = places - {tuple(place) for place in found}
-    rows = [value for place in sorted(empty) for value in (place_hash(*place), *place, at)]
-    _upsert(database, LeftoverRow, ["place", "store", "store_key", "left_at"], rows, ["place"])
+    rows: list[Any] = []
+    for place in sorted(left.keys() - {tuple(place) for place in found}):
+        old = left[place]
+        rows += (place_hash(*place), *place, at, old.size, old.mtime_ns, signed(old.inode), None, None)
+    upsert(database, LeftoverRow, LEFTOVER, rows, ["place"])
 
 
 def _told_besides(puts: Sequence[Put]) -> Sequence[str]:
@@ -321,11 +339,10 @@ def _told_besides(puts: Sequence[Put]) -> Sequence[str]:
 
 
 def _take_off(database: Database, places: set[Place]) -> None:
-    """These are no leftovers any more.  One look for a whole batch where there are none, as nearly always."""
-    if not places or not done(database, "SELECT 1 FROM leftovers LIMIT 1").fetchall():
-        return
+    """These are no leftovers any more."""
     for part in chunks(sorted(place_hash(*place) for place in places), MOST_IN):
-        run(database, LeftoverRow.delete().where(LeftoverRow.place.in_(part)))
+        # What a gc is at, or has removed, is its own to settle (leftovers.py).
+        run(database, LeftoverRow.delete().where(LeftoverRow.place.in_(part), LeftoverRow.taken_at.is_null()))
 
 
 def _number(database: Database, rows: list[Row]) -> None:
@@ -338,7 +355,7 @@ def _values(row: Row) -> tuple[Any, ...]:
     values: tuple[Any, ...] = _columns(row)
     if row.inode is None or row.inode < 2**63:
         return values
-    return (*values[:_INODE], _signed(row.inode), *values[_INODE + 1 :])
+    return (*values[:_INODE], signed(row.inode), *values[_INODE + 1 :])
 
 
 def _save_digests(database: Database, changed: list[tuple[Row | None, Row]]) -> None:
@@ -353,7 +370,7 @@ def _save_digests(database: Database, changed: list[tuple[Row | None, Row]]) -> 
             if known.get(algorithm) != told:
                 fresh += (row.id, algorithm, *told)
     _forget(database, DigestRow, gone)
-    _upsert(database, DigestRow, DIGEST_KEY + DIGEST, fresh, DIGEST_KEY)
+    upsert(database, DigestRow, DIGEST_KEY + DIGEST, fresh, DIGEST_KEY)
 
 
 def _save_sources(database: Database, changed: list[tuple[Row | None, Row]]) -> None:
@@ -369,7 +386,7 @@ def _save_sources(database: Database, changed: list[tuple[Row | None, Row]]) -> 
             if known.get(place) != told:
                 fresh += (row.id, position, *place, *told)
     _forget(database, SourceRow, gone)
-    _upsert(database, SourceRow, SOURCE_KEY + PLACE + SOURCE, fresh, SOURCE_KEY)
+    upsert(database, SourceRow, SOURCE_KEY + PLACE + SOURCE, fresh, SOURCE_KEY)
 
 
 def _save_repositories(database: Database, changed: list[tuple[Row | None, Row]]) -> None:
@@ -388,13 +405,13 @@ def _save_repositories(database: Database, changed: list[tuple[Row | None, Row]]
 def _write_repositories(database: Database, fresh: list[tuple[Any, ...]]) -> None:
     ids = _repository_ids(database, {name for _, name in fresh})
     pairs = [value for unit, name in fresh for value in (unit, ids[name])]
-    _upsert(database, UnitRepositoryRow, ["unit", "repository"], pairs, ["unit", "repository"])
+    upsert(database, UnitRepositoryRow, ["unit", "repository"], pairs, ["unit", "repository"])
 
 
 def _repository_ids(database: Database, names: set[str]) -> dict[str, int]:
     ids = dict(_known_repositories(database, names))
     if names - ids.keys():
-        _upsert(database, RepositoryRow, ["name"], sorted(names - ids.keys()), ["name"])
+        upsert(database, RepositoryRow, ["name"], sorted(names - ids.keys()), ["name"])
         ids = dict(_known_repositories(database, names))
     return ids
 
@@ -410,7 +427,7 @@ def _forget(database: Database, model: type[Model], units: list[int | None]) -> 
         run(database, model.delete().where(owner.in_(part)))
 
 
-def _upsert(database: Database, model: type[Model], names: list[str], values: list[Any], key: list[str]) -> None:
+def upsert(database: Database, model: type[Model], names: list[str], values: list[Any], key: list[str]) -> None:
     """Insert these rows, ``values`` one after the other; where one of this key is there, it says what this one says.
 
     Without a key that is an IntegrityError.

@@ -76,7 +76,8 @@ _COPY_SOURCES = """INSERT INTO sources_new SELECT id, unit_id, url, profile, pri
 last_ok_at_us, last_failed_at_us, failures, last_error, position, NULL, NULL, NULL, NULL FROM sources ORDER BY id"""
 
 _LEFTOVERS = """CREATE TABLE "leftovers" ("place" BLOB NOT NULL PRIMARY KEY, "store" TEXT NOT NULL,
-"store_key" TEXT NOT NULL, "left_at_us" INTEGER NOT NULL)"""
+"store_key" TEXT NOT NULL, "left_at_us" INTEGER NOT NULL, "size_bytes" INTEGER, "mtime_ns" INTEGER, "inode" INTEGER,
+"taken_at_us" INTEGER, "removed_at_us" INTEGER)"""
 
 
 @contextmanager
@@ -130,6 +131,11 @@ class Leftovers(Model):
     store = TextField()
     store_key = LongTextField()
     left_at = BigIntegerField(column_name="left_at_us")
+    size = BigIntegerField(column_name="size_bytes", null=True)
+    mtime_ns = BigIntegerField(null=True)
+    inode = BigIntegerField(null=True)
+    taken_at = BigIntegerField(column_name="taken_at_us", null=True)
+    removed_at = BigIntegerField(column_name="removed_at_us", null=True)
 
     class Meta:
         table_name = "leftovers"
