@@ -6,15 +6,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import gevent
 
 from ..errors import SpecError
 from ..report import Tally, automatic
-from .look import Readers
-from .results import Gathered
 
 __all__ = ["Telling"]
 
@@ -24,10 +22,27 @@ log = logging.getLogger("geofetch")
 EVERY_S = 0.1
 
 
+class Found(Protocol):
+    """What was found so far: of how many, and how many of them are right."""
+
+    @property
+    def checked(self) -> int: ...
+
+    @property
+    def counts(self) -> Mapping[str, int]: ...
+
+
+class Read(Protocol):
+    """How many bytes were gone through so far."""
+
+    @property
+    def read_bytes(self) -> int: ...
+
+
 class Telling:
     """Around a run: its tallies, told to a sink now and then, the last one at the end."""
 
-    def __init__(self, progress: Any, found: Gathered, readers: Readers, total: int | None) -> None:
+    def __init__(self, progress: Any, found: Found, readers: Read, total: int | None) -> None:
         if progress is True:
             progress = automatic()
         if progress is not None and progress is not False and not callable(progress):
@@ -60,7 +75,7 @@ class Telling:
 
     def _tally(self, final: bool) -> Tally:
         elapsed_s = time.monotonic() - self._began
-        ended, present = self._found.checked, self._found.counts["present"]
+        ended, present = self._found.checked, self._found.counts.get("present", 0)
         read_bytes = self._readers.read_bytes
         left_s = None
         if self._total is not None and ended > self._before:
