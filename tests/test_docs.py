@@ -261,6 +261,7 @@ WANTED = {
     *(f"E{n}" for n in range(5, 14)),
     "E15",
     "E16",
+    "E17",
     *(f"E{n}" for n in range(21, 27)),
     *(f"F{n}" for n in range(1, 7)),
     "F7, F8",
@@ -334,6 +335,18 @@ def test_the_json_of_sources_and_repositories_that_is_told_is_what_is_said(mirro
     added, removed = _said("repositories", "diff", "a", "b", "--into", into)
     assert set(added) == set(removed) == _fields("json-repositories-diff")
     assert set(added["after"]) == {"id", "size_bytes", "digests"}
+
+
+def test_the_json_of_gc_that_is_told_is_what_is_said(mirror: Mirror, tmp_path: Path) -> None:
+    base, into = _furnished(mirror), str(tmp_path / "into")
+    listed = tmp_path / "list"
+    for names in (("a", "b"), ("a",)):
+        listed.write_text("".join(f"{base}/{name}.rpm\n" for name in names))
+        _said("sync", str(listed), "--into", into, "--repository", "main", "--mirror")
+    unit, file, summary = _said("units", "gc", "--into", into, "--grace", "0s")
+    assert set(unit) == set(file) == _fields("json-gc-collected") - {"id", "type", "key", "path"}
+    assert set(unit["unit"]) == {"id", "type", "key", "path"}
+    assert set(summary) == _fields("json-gc-summary")
 
 
 def test_the_json_of_progress_that_is_told_is_what_is_said(mirror: Mirror, tmp_path: Path) -> None:

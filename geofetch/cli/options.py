@@ -41,16 +41,20 @@ _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0,
 
 
 class Duration(_Type):
-    """Seconds, from ``90``, ``1.5m``, ``2h``, ``30d``."""
+    """Seconds, from ``90``, ``1.5m``, ``2h``, ``30d``; ``zero``: none at all is a time, too."""
 
     name = "time"
+
+    def __init__(self, zero: bool = False) -> None:
+        self._zero = zero
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, int | float):
             return float(value)
         found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d|w)?", str(value).strip(), re.ASCII)
-        if found is None or float(found[1]) == 0:
-            self.fail("a time above 0 is wanted: seconds, or with a unit as in 90s, 5m, 2h, 30d", param, ctx)
+        if found is None or (float(found[1]) == 0 and not self._zero):
+            from_0 = "from" if self._zero else "above"
+            self.fail(f"a time {from_0} 0 is wanted: seconds, or with a unit as in 90s, 5m, 2h, 30d", param, ctx)
         return float(found[1]) * _UNITS[found[2] or ""]
 
 

@@ -38,7 +38,10 @@ MARKS = {"added": "+", "removed": "-", "changed": "~"}
 
 @click.group(short_help="List repositories; compare two of them.")
 def repositories() -> None:
-    """List repositories, show what is in one, compare two of them."""
+    """List repositories, show what is in one, compare two of them.
+
+    What a sync --mirror took off a repository keeps its record and its file, until geofetch units gc removes them.
+    """
 
 
 @repositories.command("list", short_help="List repositories.")

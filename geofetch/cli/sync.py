@@ -75,7 +75,7 @@ def sync(**given: Any) -> int:
     than is listed is told: a sync without these fetches it.
 
     With --mirror, units of the repository that the manifest does not list leave it, once all that it lists is there;
-    their files and records stay.
+    their files and records stay, until geofetch units gc removes them.
     """
     told = options.told(**given)
     if not told["into"]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import codes, options
+from .gc import gc
 from .work import Work, perform
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["units"]
 
+#: States of a unit that lies where it says.
+THERE = ("present", "corrupt")
 STATES = ("present", "missing", "corrupt", "quarantined")
 POLICIES = ("immediate", "on_demand", "streamed")
 #: Rows of a table; a longer one is several, each with its head.
@@ -32,9 +35,12 @@ BATCH = 500
 COLUMNS = ("id", "state", "bytes", "path", "source")
 
 
-@click.group(short_help="List, show, export and import what is remembered.")
+@click.group(short_help="List, show, export and import what is remembered; remove what is over.")
 def units() -> None:
-    """List, show, export and import what is remembered of stored files."""
+    """List, show, export and import what is remembered of stored files; remove what no repository holds any more."""
+
+
+units.add_command(gc)
 
 
 def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -64,7 +70,10 @@ def listed(**given: Any) -> int:
 @options.places("The folder whose records are meant.")
 @options.asking("In one line.")
 def show(**given: Any) -> int:
-    """Show all that is known of one unit, by its path, its id or its key in JSON."""
+    """Show all that is known of one unit, by its path, its id or its key in JSON.
+
+    shared_with is how many other units lie in the same stored file.
+    """
     return perform("units show", given, _show)
 
 
@@ -162,7 +171,13 @@ def _show(work: Work) -> int:
         if unit is None:
             work.console.fail(f"no unit goes by {work.told['unit']!r}")
             return codes.CAUSES["NotFound"]
-        put_line(json.dumps({"id": unit.id, **_shown(unit)}, indent=None if work.as_json else 2))
+        shared = recorder.references(unit.store, [unit.store_key]).get(unit.store_key, 0)
+        others = max(0, shared - (unit.state in THERE))
+        fields = {"id": unit.id, **_shown(unit), "shared_with": others}
+        put_line(json.dumps(fields, indent=None if work.as_json else 2))
+        if others and not work.as_json:
+            units = "1 other unit" if others == 1 else f"{others} other units"
+            work.console.say(f"its file is shared with {units}")
     return codes.OK
 
 
