@@ -1,4 +1,4 @@
-"""Rows E15 and E16 of the fault matrix: the power is cut at every point at which a durable sync changes the disk.
+"""Rows E15 to E17 of the fault matrix: the power is cut at every point at which a durable sync changes the disk.
 
 What it had said is done, is done; under final names are whole files alone, old or new, and the records speak of no
 others; the run after it completes.  The last test leaves the syncs out, and sees all this fail: what forgets nothing
@@ -26,6 +26,8 @@ from tests.test_kill import Killer, left_by_the_dead
 
 OLD = {f"{folder}{number}": made(3_000 + number, f"old {number}") for number, folder in enumerate(("", "d/", "d/e/"))}
 ROTTEN = {path: bytes([body[0] ^ 1]) + body[1:] for path, body in OLD.items()}
+#: What is still listed when the others are taken off.
+KEPT = {"d/1": OLD["d/1"]}
 NEW = {path: made(4_000, f"new {path}") for path in OLD}
 #: What changes what a disk holds, or keeps.
 CHANGES = ("mkdir", "fsync", "rename", "unlink", "symlink", "link", "commit")
@@ -41,10 +43,12 @@ class Outages:
         self._disk, self._mirror = disk, mirror
         self.root, self.seen = disk.path / "srv", disk.seen / "srv"
         self._killer = Killer({"layout": layout, "links": True, "durable": True, "specs": []}, disk.before)
-        self._specs = {id(bodies): self._specs_of(bodies) for bodies in (OLD, NEW)}
+        self._specs = {id(bodies): self._specs_of(bodies) for bodies in (OLD, NEW, KEPT)}
 
     def _specs_of(self, bodies: dict[str, bytes]) -> list[dict[str, Any]]:
-        return [wanted(path, [self._mirror.serves(body)], body) for path, body in bodies.items()]
+        return [
+            {**wanted(path, [self._mirror.serves(body)], body), "repository": "main"} for path, body in bodies.items()
+        ]
 
     def sync(self, bodies: dict[str, bytes], **more: Any) -> dict[str, Any]:
         return self._killer.sync(self.root, specs=self._specs[id(bodies)], **more)
@@ -143,6 +147,27 @@ def test_power_that_is_cut_in_a_repair_leaves_the_wrong_file_or_the_right_one_e1
             assert {path: body for path, body in outages.found(OLD).items() if path in said}.items() <= OLD.items()
             outages.sync(OLD, repair=True)
             outages.completes(OLD)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_power_that_is_cut_in_a_removal_leaves_a_file_too_many_and_never_a_record_e17(outages: Outages) -> None:
+    outages.sync(OLD)
+    whole = outages.sync(KEPT, collect=True)
+    assert not set(outages.found(OLD).values()) & {body for path, body in OLD.items() if path not in KEPT}
+    struck = set()
+    for point in points(whole["done"], ("unlink", "commit")):
+        outages.clear()
+        outages.sync(OLD)
+        said = outages.cut(KEPT, point, collect=True)
+        if said is None:
+            continue
+        struck.add(point[0])
+        assert harmed(outages.seen, OLD, {}, set(KEPT)) == [], point
+        (again,) = outages.sync(KEPT, collect=True)["collected"]
+        assert again["failed"] == 0
+        assert {path for path, body in outages.found(OLD).items() if body is not None} == set(KEPT), point
+        assert set(recorded(outages.seen)) == set(KEPT), point
+    assert struck == {"unlink", "commit"}
 
 
 def harmed(root: Path, bodies: dict[str, bytes], before: dict[str, bytes], said: set[str]) -> list[str]:

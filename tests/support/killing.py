@@ -2,8 +2,8 @@
 
 In: orders as JSON lines on stdin.  Out: a line on stdout for each: whether it was killed, what became of each file
 until then, and what was done where it was not killed.  An order may want the power cut in place of a kill alone
-(``cut``: ext4 forgets what it has not written), every sync left out (``unsynced``: only to see that a test notices), or
-a repair of what is there (``repair``).
+(``cut``: ext4 forgets what it has not written), every sync left out (``unsynced``: only to see that a test notices), a
+repair of what is there (``repair``), or a gc of all that its specs do not list (``collect``).
 A sync runs in a fork of this process, which has imported everything and never woken gevent: a fork begins with no hub,
 no thread, no connection, and in milliseconds.  What counts is found, not listed: every call through ``os`` that changes
 a disk, and every beginning and end of a transaction.
@@ -17,7 +17,7 @@ import os
 import signal
 import struct
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -27,7 +27,7 @@ import peewee
 from geofetch.pool import Pool
 from geofetch.records import Recorder
 from geofetch.store import FileStore, syncing
-from geofetch.upkeep import heal, verify
+from geofetch.upkeep import gc, heal, verify
 
 from .client import told
 
@@ -114,7 +114,12 @@ def _synced(order: Mapping[str, Any], log: int) -> None:
     store = FileStore(root, layout=order["layout"], links=order["links"], durable=order["durable"])
     try:
         with Recorder(f"sqlite:///{root}/.geofetch/units.db", durable=order["durable"]) as recorder:
-            if order.get("repair"):
+            if order.get("collect"):
+                listing = recorder.listing("main", store.name)
+                deque(listing(order["specs"]), maxlen=0)
+                listing.take_off()
+                say({"collected": gc(recorder, store, grace_s=0, jobs=1).as_dict()})
+            elif order.get("repair"):
                 for one in heal(recorder, store, findings=verify(recorder, store), size=2, retries=0):
                     say({"path": one.unit.path, "state": one.state})
             else:
@@ -153,7 +158,8 @@ def main() -> None:
         status, said = in_a_fork(partial(_synced, json.loads(line)))
         answer: dict[str, Any] = {"killed": os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL}
         lines = [json.loads(one) for one in said.splitlines()]
-        answer["outcomes"] = [one for one in lines if "done" not in one]
+        answer["outcomes"] = [one for one in lines if "path" in one]
+        answer["collected"] = [one["collected"] for one in lines if "collected" in one]
         if not answer["killed"]:
             assert status == 0, f"a sync ended with {status}"
             answer["done"] = lines[-1]["done"]
