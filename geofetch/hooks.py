@@ -106,6 +106,16 @@ class Bound:
                 killed = exc
         return killed
 
+    def give_up(self) -> None:
+        """Nobody wants what comes of the bytes any more: whoever waits somewhere for room for them may make an end.
+
+        That is no fact: it may be said at any time, to those alone who have a ``give_up``, and waits for nothing.
+        """
+        for listener in self._listeners:
+            give_up = getattr(listener, "give_up", None)
+            if give_up is not None:
+                give_up()
+
     def forget_bytes(self) -> None:
         """The bytes are through: let go of those who listened to nothing else.  A pool of 32 has a hundred files that
         wait for their records, and a garbage collector that looks at all that they hold."""

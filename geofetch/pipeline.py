@@ -257,7 +257,7 @@ def _passed_on(body: Body | Whole, hooks: Bound, kit: Kit) -> int:
     lane_from, length = kit.lane_from, body.head.length
     if lane_from is not None and length is not None and length >= lane_from:
         lane = _lane(body, hooks)
-    size = 0
+    size, whole = 0, False
     try:
         for chunk in body:
             size += len(chunk)
@@ -272,6 +272,7 @@ def _passed_on(body: Body | Whole, hooks: Bound, kit: Kit) -> int:
         if lane is not None:
             _refusing(lane.finish)
             size += lane.drained
+        whole = True
     except SourceError:
         # What came before it is right for all we know.
         if lane is not None:
@@ -279,6 +280,8 @@ def _passed_on(body: Body | Whole, hooks: Bound, kit: Kit) -> int:
         raise
     finally:
         if lane is not None:
+            if not whole:
+                hooks.give_up()  # first: the lane waits for its thread, which may wait for a server that is away
             lane.stop()
     return size
 

@@ -17,7 +17,11 @@ __all__ = ["Part", "Removing", "Store", "StoreStage"]
 
 
 class Part(Protocol):
-    """A file on its way in.  Every method raises StoreError where the system refuses."""
+    """A file on its way in.  Every method raises StoreError where the system refuses.
+
+    One that waits for a network may have ``give_up()``, too: said on the hub before ``discard`` where a write is under
+    way on a native thread that nobody waits for any more.  It waits for nothing; the write ends soon, by any error.
+    """
 
     def write(self, view: memoryview) -> None:
         """Append these bytes; called in order, perhaps on a native thread, never by two at once."""
@@ -153,3 +157,8 @@ class _Kept(Listener):
     def on_failed(self, error: BaseException) -> None:
         if self._part is not None:
             self._part.discard()
+
+    def give_up(self) -> None:
+        give_up = getattr(self._part, "give_up", None)
+        if give_up is not None:
+            give_up()

@@ -28,7 +28,8 @@ from .. import native, proof
 from ..removal import differs, replaced
 from ..running import token
 from .access import Access
-from .bucket import Awaited, Bucket, Seen
+from .awaited import Awaited, Who
+from .bucket import Bucket, Seen
 from .keys import ByDigest, ByPath, Keys
 from .part import S3Part
 from .place import is_s3, place_of
@@ -177,7 +178,7 @@ class S3Store:
         """A URL that anybody can fetch this key by, for so many seconds: it is signed, and as secret as a password."""
         if not 1 <= expires_s <= SIGNED_MOST_S:
             raise SpecError(f"expires_s is between 1 and {SIGNED_MOST_S}, a week, not {expires_s!r}")
-        return _finished(self._bucket.presigned, checked_path(key, "key"), int(expires_s))
+        return _signed(self._bucket.presigned, checked_path(key, "key"), int(expires_s))
 
     def abort_incomplete_uploads(self, older_than_s: float = DEAD_S) -> int:
         """Remove what dead processes left: uploads below this prefix that were begun so long ago; how many there were.
@@ -198,16 +199,16 @@ class S3Store:
             raise StoreError(f"nothing is stored at {self._bucket.place.url(key)}", errno=errno.ENOENT)
         return seen
 
-    def _moved(self, key: str, seen: Seen) -> str:
+    def _moved(self, key: str, seen: Seen, awaited: Who = None) -> str:
         first, slash, rest = key.partition("/")
         aside = self._bucket.place.aside(key)
-        if self._bucket.head(aside) is not None:
+        if self._bucket.head(aside, awaited) is not None:
             aside = self._bucket.place.aside(f"{first}.{token()}{slash}{rest}")
-        self._bucket.copy(key, aside, seen)
-        now = self._bucket.head(key)  # another writer's, perhaps, since a large one takes long to copy
+        self._bucket.copy(key, aside, seen, who=awaited)
+        now = self._bucket.head(key, awaited)  # another writer's, perhaps, since a large one takes long to copy
         if now is not None and now.etag != seen.etag:
             raise self._overtaken(key)
-        self._bucket.remove(key, seen.etag)
+        self._bucket.remove(key, seen.etag, awaited)
         return self._bucket.place.url(aside)
 
     def _overtaken(self, key: str) -> StoreError:
@@ -244,12 +245,25 @@ def _apart(work: Callable[..., T], *args: Any) -> T:
     awaited = Awaited()
     try:
         return native.call(partial(work, awaited=awaited), *args, kind=native.OBJECTS)
-    finally:
+    except BaseException:
         awaited.give_up()
+        raise
 
 
 def _finished(work: Callable[..., T], *args: Any) -> T:
-    """As ``_apart``, but nobody leaves before it is over."""
+    """As ``_apart``, but nobody leaves before it is over, or was given up."""
+    if hubs.native():
+        return work(*args)
+    awaited = Awaited()
+    try:
+        asked = partial(work, awaited=awaited)
+        return native.settle(asked, *args, kind=native.OBJECTS, killed=awaited.give_up)
+    finally:
+        awaited.over()
+
+
+def _signed(work: Callable[..., T], *args: Any) -> T:
+    """What asks nobody, and takes no time."""
     return work(*args) if hubs.native() else native.settle(work, *args, kind=native.OBJECTS)
 
 

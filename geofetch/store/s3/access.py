@@ -13,8 +13,9 @@ from typing import Any
 
 from ...errors import SpecError, StoreError
 from ...hubs import own
+from .awaited import Line
 
-__all__ = ["Access", "client"]
+__all__ = ["Access", "client", "line"]
 
 #: Seconds for a connection, and between two bytes of an answer.
 CONNECT_S = 10
@@ -51,6 +52,12 @@ def client(access: Access) -> Any:
     return found
 
 
+def line() -> Line:
+    """What this thread's clients talk over: it asks one thing at a time."""
+    found: Line = own("s3 line", Line)
+    return found
+
+
 def _made(access: Access) -> Any:
     try:
         from botocore import exceptions, loaders
@@ -84,7 +91,32 @@ def _made(access: Access) -> Any:
     except (exceptions.BotoCoreError, ValueError) as exc:
         raise StoreError(f"no client for the object store: {exc}") from exc
     _refuse_unnamed(made.meta.endpoint_url, access)
+    _listen(made, line())
     return made
+
+
+def _listen(made: Any, own_line: Line) -> None:
+    """Have its connections noted on the line, so that one can be broken off from elsewhere.
+
+    botocore has no door for that: where its insides are others than these, nothing is noted, and a request ends when
+    its time is over.
+    """
+    session = getattr(getattr(made, "_endpoint", None), "http_session", None)
+    pools = getattr(session, "_pool_classes_by_scheme", None)
+    if not isinstance(pools, dict):
+        return
+    for scheme, pool in list(pools.items()):
+        noted = type(pool.ConnectionCls.__name__, (_Noted, pool.ConnectionCls), {"line": own_line})
+        # In place: the session's manager, and that of each of its proxies, has this very table.
+        pools[scheme] = type(pool.__name__, (pool,), {"ConnectionCls": noted})
+
+
+class _Noted:
+    line: Line
+
+    def connect(self) -> None:
+        self.line.connection = self
+        super().connect()  # type: ignore[misc]
 
 
 def _refuse_unnamed(endpoint: str, access: Access) -> None:

@@ -11,20 +11,22 @@ import errno
 import random
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
 from ...digest import Digest
-from ...errors import Cancelled, StoreError
+from ...errors import StoreError
 from ...events import Kept
 from ..removal import replaced
-from .access import Access, client
+from .access import Access, client, line
+from .awaited import Who
 from .checks import Sums, confirm, digests_told, etag_of, number_of
 from .place import Place
 from .refusals import GONE, UNMET, Refused, code_of, passing, refused
 
-__all__ = ["NEW", "Awaited", "Bucket", "Seen"]
+__all__ = ["NEW", "Bucket", "Seen"]
 
 #: The condition of an upload that may replace nothing.
 NEW = "*"
@@ -38,16 +40,6 @@ NAP_S = 0.1
 COPY_MOST = 5 << 30
 #: Keys of one page of a listing: the most that S3 gives.
 PAGE = 1000
-
-
-@dataclass(eq=False, slots=True)
-class Awaited:
-    """Whether anybody still waits for what a thread does."""
-
-    given_up: bool = False
-
-    def give_up(self) -> None:
-        self.given_up = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +72,17 @@ class Bucket:
         self._there = False
 
     def ask(
-        self, operation: str, doing: str, awaited: Awaited | None = None, patience_s: float | None = None, **named: Any
+        self, operation: str, doing: str, awaited: Who = None, patience_s: float | None = None, **named: Any
     ) -> dict[str, Any]:
         """The answer to one operation of boto3's client; a Refused if there is none to be had."""
         until, wait_s = monotonic() + (self.patience_s if patience_s is None else patience_s), WAIT_S
         while True:
             try:
-                answer: dict[str, Any] = getattr(client(self.access), operation)(Bucket=self.place.bucket, **named)
-                if "Body" in answer:
-                    answer["Body"] = answer["Body"].read()
+                asked = getattr(client(self.access), operation)
+                with nullcontext() if awaited is None else awaited.asking(line(), doing):
+                    answer: dict[str, Any] = asked(Bucket=self.place.bucket, **named)
+                    if "Body" in answer:
+                        answer["Body"] = answer["Body"].read()
                 return answer
             except Exception as exc:
                 if not type(exc).__module__.startswith(("botocore", "boto3", "s3transfer")):
@@ -98,14 +92,14 @@ class Bucket:
             _nap(wait_s * random.uniform(0.8, 1.2), awaited, doing)
             wait_s = min(2 * wait_s, WAIT_MOST_S)
 
-    def look(self, awaited: Awaited | None = None) -> None:
+    def look(self, awaited: Who = None) -> None:
         """Nothing, if the bucket is there and may be listed."""
         # A listing, not a HEAD: an answer without a body cannot say what is wrong.
         doing = f"looking into {self.place.name}"
         self.ask("list_objects_v2", doing, awaited, MaxKeys=1, Prefix=self.place.at(""))
         self._there = True
 
-    def head(self, key: str, awaited: Awaited | None = None) -> Seen | None:
+    def head(self, key: str, awaited: Who = None) -> Seen | None:
         """The object, or None if there is none."""
         try:
             answer = self.ask(
@@ -119,7 +113,7 @@ class Bucket:
             return None
         return seen_of(answer)
 
-    def piece(self, key: str, etag: str, start: int, count: int, awaited: Awaited | None = None) -> bytes:
+    def piece(self, key: str, etag: str, start: int, count: int, awaited: Who = None) -> bytes:
         """These bytes of an object that is still the one with this ETag; a StoreError (ESTALE) if it is not."""
         what = f"reading {self._shown(key)}"
         span = f"bytes={start}-{start + count - 1}"
@@ -143,7 +137,7 @@ class Bucket:
         sums: Sums,
         named: Mapping[str, str],
         condition: str | None,
-        who: Awaited,
+        who: Who,
     ) -> str:
         """Store these bytes in one go; their ETag."""
         doing = f"storing {self._shown(key)}"
@@ -153,17 +147,18 @@ class Bucket:
         except Refused as exc:
             self.heard(exc, condition)
             raise
-        self.confirmed(key, answer, sums, doing)
+        self.confirmed(key, answer, sums, doing, who)
         return etag_of(answer)
 
-    def confirmed(self, key: str, answer: Mapping[str, Any], sums: Sums, doing: str) -> None:
+    def confirmed(self, key: str, answer: Mapping[str, Any], sums: Sums, doing: str, who: Who) -> None:
         """Nothing, if the answer to an upload tells of these bytes; else the object is taken away again."""
         try:
             confirm(answer, sums, doing)
         except StoreError:
-            seen = self.head(key)
+            last = None if who is None else who.finishing
+            seen = self.head(key, last)
             if seen is not None and seen.etag == etag_of(answer):
-                self.delete(key)
+                self.delete(key, last)
             raise
 
     def conditions(self, condition: str | None) -> dict[str, str]:
@@ -177,7 +172,9 @@ class Bucket:
         if self.conditional and condition is not None and exc.code in UNKNOWN:
             self.conditional = False
 
-    def copy(self, source: str, target: str, seen: Seen, named: Mapping[str, str] | None = None) -> None:
+    def copy(
+        self, source: str, target: str, seen: Seen, named: Mapping[str, str] | None = None, who: Who = None
+    ) -> None:
         """Copy an object within the server, if it is still the one that was seen; ``named`` replaces its metadata."""
         doing = f"copying {self._shown(source)} to {self._shown(target)}"
         more = dict(self.extra)
@@ -186,7 +183,7 @@ class Bucket:
         origin = {"Bucket": self.place.bucket, "Key": self.place.at(source)}
         if seen.size <= COPY_MOST:
             more |= {"CopySourceIfMatch": f'"{seen.etag}"', "CopySource": origin}
-            self.ask("copy_object", doing, Key=self.place.at(target), **more)
+            self.ask("copy_object", doing, who, Key=self.place.at(target), **more)
             return
         from boto3.s3.transfer import TransferConfig, create_transfer_manager
 
@@ -196,26 +193,26 @@ class Bucket:
         except Exception as exc:
             raise refused(exc, doing) from exc
 
-    def delete(self, key: str) -> None:
-        self.ask("delete_object", f"removing {self._shown(key)}", Key=self.place.at(key))
+    def delete(self, key: str, who: Who = None) -> None:
+        self.ask("delete_object", f"removing {self._shown(key)}", who, Key=self.place.at(key))
 
-    def remove(self, key: str, etag: str) -> None:
+    def remove(self, key: str, etag: str, who: Who = None) -> None:
         """Remove an object if it still is the one with this ETag, where the server knows such a condition; a StoreError
         (ESTALE) if it is not."""
         doing = f"removing {self._shown(key)}"
         try:
             named: dict[str, Any] = {"IfMatch": f'"{etag}"'} if self.conditional_remove else {}
-            self.ask("delete_object", doing, Key=self.place.at(key), **named)
+            self.ask("delete_object", doing, who, Key=self.place.at(key), **named)
         except Refused as exc:
             if exc.code in UNMET:
                 raise replaced(self._shown(key)) from exc
             if not self.conditional_remove or exc.code not in UNKNOWN:
                 raise
             self.conditional_remove = False
-            self.delete(key)
+            self.delete(key, who)
 
     def page(
-        self, within: str, after: str | None, token: str | None, awaited: Awaited | None = None
+        self, within: str, after: str | None, token: str | None, awaited: Who = None
     ) -> tuple[list[tuple[str, Any]], str | None]:
         """Some keys below a part of the place, each with the time of its object, and what to go on with."""
         named: dict[str, Any] = {"Prefix": self.place.at(within), "MaxKeys": PAGE}
@@ -248,9 +245,9 @@ def seen_of(answer: Mapping[str, Any]) -> Seen:
     return Seen(int(answer["ContentLength"]), mtime_ns, etag_of(answer), digests_told(answer))
 
 
-def _nap(seconds: float, awaited: Awaited | None, doing: str) -> None:
+def _nap(seconds: float, awaited: Who, doing: str) -> None:
     until = monotonic() + seconds
     while (left := until - monotonic()) > 0:
-        if awaited is not None and awaited.given_up:
-            raise Cancelled(f"{doing}: nobody waits for it any more")
+        if awaited is not None:
+            awaited.look(doing)
         time.sleep(min(left, NAP_S))

@@ -19,12 +19,13 @@ from ...events import Kept
 from ...spec import Spec
 from .. import native
 from ..part import OrderedPart
-from .bucket import NEW, Awaited, Bucket, Seen
+from .awaited import Awaited, Who
+from .bucket import NEW, Bucket, Seen
 from .checks import sums_of, told
 from .keys import Keys
 from .reading import digests_of
 from .refusals import UNMET, Refused
-from .uploads import Upload, part_bytes
+from .uploads import ABORT_S, Upload, part_bytes
 
 __all__ = ["S3Part"]
 
@@ -52,10 +53,15 @@ class S3Part(OrderedPart):
         #: What an upload says of its digests, before its bytes are all there: it is held against them at the end.
         self._named = tuple(spec.digests)
 
-    def discard(self) -> None:
-        # A thread that asks again and again stops.  (A lane ends its own before it discards: that one has patience_s.)
+    def give_up(self) -> None:
+        """Nobody waits for it any more: a request under way has a moment to end by itself, then it is broken off."""
         self._awaited.give_up()
+
+    def discard(self) -> None:
+        if not self._over:
+            self.give_up()
         super().discard()
+        self._awaited.over()
 
     def _append(self, view: memoryview) -> None:
         while len(view):
@@ -100,7 +106,7 @@ class S3Part(OrderedPart):
             self._send()
             known = self._upload.key == key
             seen = self._placed(key, digests, self._completed) if known else self._renamed(self._upload, key, digests)
-        self._drop_here()  # the same bytes were there already
+        self._drop_here(self._awaited.finishing)  # the same bytes were there already
         return seen
 
     def _put_whole(self, key: str, digests: Mapping[str, Digest], condition: str | None) -> tuple[str, int]:
@@ -146,16 +152,16 @@ class S3Part(OrderedPart):
 
     def _renamed(self, upload: Upload, key: str, digests: Mapping[str, Digest]) -> Seen:
         """An upload whose key nobody knew before its last byte, moved to it within the server."""
-        there = self._bucket.head(key)
+        there, last = self._bucket.head(key, self._awaited), self._awaited.finishing
         if there is not None and self._same(key, there, digests):
             return there
         etag, size = self._completed(upload.key, digests, None)
         try:
             passing = self._seen(upload.key, etag, size)
-            self._bucket.copy(upload.key, key, passing, told(digests.values()))
+            self._bucket.copy(upload.key, key, passing, told(digests.values()), last)
         finally:
-            self._bucket.delete(upload.key)
-        seen = self._bucket.head(key)
+            self._bucket.delete(upload.key, last)
+        seen = self._bucket.head(key, last)
         if seen is None or seen.size != size:
             raise StoreError(
                 f"storing {self._bucket.place.url(key)}: it is not there, or not whole, after it was copied"
@@ -163,23 +169,29 @@ class S3Part(OrderedPart):
         return seen
 
     def _seen(self, key: str, etag: str, size: int) -> Seen:
-        seen = self._bucket.head(key)
+        last = self._awaited.finishing
+        seen = self._bucket.head(key, last)
         if seen is None:
             raise StoreError(f"storing {self._bucket.place.url(key)}: it is gone, right after it was stored")
         if seen.etag != etag:  # another writer's by now, and whole, too
             return Seen(size, None, etag)
         if seen.size != size:
-            self._bucket.delete(key)
+            self._bucket.delete(key, last)
             raise StoreError(f"storing {self._bucket.place.url(key)}: {seen.size} bytes are there, {size} were sent")
         return seen
 
     def _drop(self) -> None:
         if self._upload is not None:
-            native.settle(self._drop_here, kind=native.OBJECTS)
+            awaited = Awaited()
+            awaited.give_up_in(ABORT_S)  # a server that stands still has it swept later
+            try:
+                native.settle(self._drop_here, awaited, kind=native.OBJECTS)
+            finally:
+                awaited.over()
         self._buffer = bytearray()
 
-    def _drop_here(self) -> None:
+    def _drop_here(self, who: Who) -> None:
         self._buffer = bytearray()
         upload, self._upload = self._upload, None
         if upload is not None:
-            upload.abort()
+            upload.abort(who)

@@ -15,7 +15,8 @@ from typing import Any
 from ...digest import Digest
 from ...errors import StoreError
 from .. import proof
-from .bucket import Awaited, Bucket, Seen
+from .awaited import Awaited, Who
+from .bucket import Bucket, Seen
 
 __all__ = ["ObjectReader", "digests_of"]
 
@@ -71,7 +72,7 @@ class ObjectReader(io.RawIOBase):
 
 
 def digests_of(
-    bucket: Bucket, key: str, seen: Seen, lengths: Mapping[str, int], awaited: Awaited | None = None
+    bucket: Bucket, key: str, seen: Seen, lengths: Mapping[str, int], awaited: Who = None
 ) -> Mapping[str, Digest] | None:
     """The digests of an object that stays as it was seen while it is read; None if it does not.
 

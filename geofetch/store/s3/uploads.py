@@ -14,8 +14,9 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from ...errors import StoreError
-from .bucket import Awaited, Bucket
+from ...errors import Cancelled, StoreError
+from .awaited import Awaited, Who
+from .bucket import Bucket
 from .checks import Sums, confirm, etag_of, sums_of, sums_of_parts
 from .refusals import GONE, Refused
 
@@ -23,8 +24,8 @@ __all__ = ["Upload", "sweep"]
 
 log = logging.getLogger("geofetch")
 
-#: Seconds for which an abort is tried: somebody waits to be ended; what is left is swept later.
-ABORT_S = 2.0
+#: Seconds that an abort may take: somebody waits to be ended; what is left is swept later.
+ABORT_S = 0.6
 #: Parts of one size; each thousand is twice as large as the one before: ten thousand are the most that S3 takes.
 STEP = 1000
 
@@ -70,22 +71,22 @@ class Upload:
         except Refused as exc:
             self.bucket.heard(exc, condition)
             # Asked twice, because the first answer was lost: then it is there.
-            seen = self.bucket.head(self.key) if exc.code == "NoSuchUpload" else None
+            seen = self.bucket.head(self.key, who.finishing) if exc.code == "NoSuchUpload" else None
             if seen is None or seen.etag != sums.etag:
                 raise
             return seen.etag
-        self.bucket.confirmed(self.key, answer, sums, doing)
+        self.bucket.confirmed(self.key, answer, sums, doing, who)
         return etag_of(answer)
 
-    def abort(self) -> None:
+    def abort(self, who: Who) -> None:
         """Leave no part of it; what the server refuses now is swept by age."""
         try:
-            self._ask("abort_multipart_upload", "aborting an upload", None, patience_s=ABORT_S)
-        except Refused as exc:
-            if exc.code != "NoSuchUpload":
+            self._ask("abort_multipart_upload", "aborting an upload", who, patience_s=ABORT_S)
+        except (Refused, Cancelled) as exc:
+            if getattr(exc, "code", None) != "NoSuchUpload":
                 log.warning("parts of %s are left, until they are swept: %s", self.bucket.place.url(self.key), exc)
 
-    def _ask(self, operation: str, doing: str, who: Awaited | None, **named: Any) -> dict[str, Any]:
+    def _ask(self, operation: str, doing: str, who: Who, **named: Any) -> dict[str, Any]:
         return self.bucket.ask(operation, doing, who, Key=self.bucket.place.at(self.key), UploadId=self.id, **named)
 
 
@@ -94,33 +95,32 @@ def part_bytes(least: int, number: int) -> int:
     return int(least << ((number - 1) // STEP))
 
 
-def sweep(bucket: Bucket, older_than_s: float) -> int:
+def sweep(bucket: Bucket, older_than_s: float, awaited: Who = None) -> int:
     """Abort what was begun so long ago, and remove objects that never got their name; how many there were."""
     place, count = bucket.place, 0
-    for page, now in _uploads(bucket):
+    for page, now in _uploads(bucket, awaited):
         for one in page:
             if now - one["Initiated"] >= timedelta(seconds=older_than_s):
-                Upload(bucket, place.below(one["Key"]), one["UploadId"]).abort()
+                Upload(bucket, place.below(one["Key"]), one["UploadId"]).abort(awaited)
                 count += 1
     token = None
     while True:
-        found, token = bucket.page(place.passing, None, token)
+        found, token = bucket.page(place.passing, None, token, awaited)
         for key, modified in found:
             if datetime.now(UTC) - modified >= timedelta(seconds=older_than_s):
-                bucket.delete(key)
+                bucket.delete(key, awaited)
                 count += 1
         if token is None:
             return count
 
 
-def _uploads(bucket: Bucket) -> Iterator[tuple[list[dict[str, Any]], datetime]]:
+def _uploads(bucket: Bucket, awaited: Who) -> Iterator[tuple[list[dict[str, Any]], datetime]]:
     """Uploads under way below the prefix, page by page, and the server's own time."""
     named: dict[str, Any] = {}
     while True:
         try:
-            answer = bucket.ask(
-                "list_multipart_uploads", f"listing uploads to {bucket.place.name}", Prefix=bucket.place.at(""), **named
-            )
+            doing = f"listing uploads to {bucket.place.name}"
+            answer = bucket.ask("list_multipart_uploads", doing, awaited, Prefix=bucket.place.at(""), **named)
         except Refused as exc:
             if exc.code in GONE:
                 raise StoreError(str(exc)) from exc
