@@ -261,7 +261,7 @@ def _unit(unit: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(unit, Mapping) or not isinstance(unit.get("type"), str) or not unit["type"]:
         raise SpecError("unit is a mapping with a 'type' in text, as in {'type': 'rpm', 'name': 'bash'}")
     try:
-        json.dumps(dict(unit), allow_nan=False)
+        json.dumps(dict(unit), allow_nan=False, sort_keys=True)  # as records write it
     except (TypeError, ValueError) as exc:
         raise SpecError(f"unit must be plain JSON: {exc}") from exc
     return dict(unit)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import gevent
 import pytest
@@ -137,6 +138,22 @@ def test_a_bad_row_fails_alone(recorder: Recorder, green_errors_are_fatal: HubEr
     green_errors_are_fatal.expected("RecordError")
     store(recorder, bad[1])  # JSON in ASCII holds even that
     assert recorder.count() == 51
+
+
+def test_what_no_row_can_be_made_of_fails_alone_and_says_why(
+    recorder: Recorder, green_errors_are_fatal: HubErrors
+) -> None:
+    inner: dict[Any, Any] = {"a": 1}
+    bad = Spec("http://a.example/bad", unit={"type": "x", "k": inner})
+    inner[1] = "mixed keys have no order"  # a spec is frozen, what it was given is its caller's
+    tasks = [gevent.spawn(store, recorder, spec) for spec in (*specs(10), bad)]
+    gevent.joinall(tasks)
+    (failed,) = [task.exception for task in tasks if task.exception]
+    assert isinstance(failed, RecordError)
+    assert "this cannot be recorded: '<' not supported" in str(failed)
+    assert isinstance(failed.__cause__, TypeError)
+    assert recorder.count() == 10
+    green_errors_are_fatal.expected("RecordError")
 
 
 def test_who_is_killed_while_waiting_harms_nobody(recorder: Recorder) -> None:

@@ -45,8 +45,10 @@ def recording(told: Mapping[str, Any]) -> Iterator[Recorder | None]:
         yield None
         return
     from ..records import Recorder
+    from .signals import ending
 
-    with Recorder(url, durable=bool(told.get("durable"))) as recorder:
+    recorder = Recorder(url, durable=bool(told.get("durable")))
+    with ending(recorder.give_up), recorder:
         # Records that are to be begun in the folder of the files are begun with the first of them.
         if told.get("db") or os.path.exists(url.removeprefix("sqlite:///")):
             recorder.ready()
@@ -60,13 +62,14 @@ def asked(told: Mapping[str, Any]) -> Iterator[Recorder]:
     if url is None:
         raise click.UsageError("where are the records? give --into DIR, or --db URL")
     from ..records import Recorder
+    from .signals import ending
 
     recorder = Recorder(url)
     if told.get("into") and not told.get("db"):
         path = url.removeprefix("sqlite:///")
         if not os.path.exists(path):
             raise click.UsageError(f"no records in {told['into']}: {path} is not there")
-    with recorder:
+    with ending(recorder.give_up), recorder:
         yield recorder
 
 

@@ -20,10 +20,24 @@ import gevent
 
 from . import codes
 
-__all__ = ["Interrupted", "Signals"]
+__all__ = ["Interrupted", "Signals", "ending"]
 
 #: What an end in good order may take: two seconds are promised, and the interpreter wants some of them.
 GRACE_S = 1.7
+
+
+#: Who is told that the end has come, whatever else a signal does; a process has one set of handlers.
+_told: list[Callable[[], Any]] = []
+
+
+@contextmanager
+def ending(told: Callable[[], Any]) -> Iterator[None]:
+    """While inside, the first signal also calls this, which returns at once: what it stands for ends soon."""
+    _told.append(told)
+    try:
+        yield
+    finally:
+        _told.remove(told)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -72,13 +86,19 @@ class Signals:
         if self.received is not None:
             at_once(self.received)
         self.received = number
-        gevent.spawn_later(GRACE_S, at_once, number)
+        gevent.spawn_later(GRACE_S, self._too_late, number)
+        for told in list(_told):
+            told()
         if self._cancels:
             for cancel in list(self._cancels):
                 cancel()
         else:
             gevent.get_hub().loop.run_callback(self._main.throw, Interrupted())
         self._say("ending: what is under way is dropped, what is done is kept (again: at once)")
+
+    def _too_late(self, number: int) -> None:
+        self._say("not all came to an end in time: what is stored and not recorded is adopted by the next run")
+        at_once(number)
 
 
 def at_once(number: int) -> None:

@@ -96,6 +96,7 @@ class Lane:
         self._pid = 0
         self._pump: gevent.Greenlet | None = None
         self._underway: _Batch | None = None
+        self._abandoned: RecordError | None = None
 
     def ask(self, name: str, item: Any) -> Pending:
         """Do this with the next batch of its group; waits only while that batch is full."""
@@ -117,7 +118,7 @@ class Lane:
 
     def flush(self) -> None:
         """Wait until everything that was asked up to now is done."""
-        if self._threads is None:
+        if self._threads is None or self._abandoned is not None:
             return
         self._at_home()
         asked = [self._underway, *(group.gathering for group in self._groups.values())]
@@ -134,6 +135,9 @@ class Lane:
         if self._pump is not None:
             self._pump.join()
         self._threads = None
+        if self._abandoned is not None:
+            threads.spawn(_safely, lambda _: [last()], ())  # when it comes to it: nobody waits for that
+            return
         try:
             failure = threads.spawn(_safely, lambda _: [last()], ()).get()
         finally:
@@ -141,7 +145,17 @@ class Lane:
         if isinstance(failure, BaseException):
             raise failure
 
+    def abandon(self, why: RecordError) -> None:
+        """Whoever waits hears this at once, as does whoever comes later; the thread is left to what it does."""
+        self._abandoned = why
+        pump, self._pump = self._pump, None
+        self._give_up(why)
+        if pump is not None:
+            pump.kill(block=False)
+
     def _at_home(self) -> None:
+        if self._abandoned is not None:
+            raise RecordError(str(self._abandoned)) from self._abandoned
         if self._threads is None:
             self._hub, self._pid = gevent.get_hub(), process()
             self._threads = Threads(1)

@@ -39,6 +39,8 @@ T = TypeVar("T")
 PATIENCE_S = 30
 #: Seconds between two tries: so many at first, twice as many each time, and no more than the last.
 PAUSES_S = 0.05, 1.0
+#: Seconds that are slept without a look whether there is still time.
+NAP_S = 0.1
 
 
 class Ledger:
@@ -51,6 +53,8 @@ class Ledger:
         self._database: Database | None = None
         self._durable = False
         self._known = False  # whether there ever was a connection
+        #: When nobody waits for the database any more, as the hub says; None: as long as there is patience.
+        self.given_up_at: float | None = None
         # Whether the last batch was of new files alone: so will be the next, most likely.  Of a run that finds all its
         # files there, one batch is taken for new in vain.
         self._news = True
@@ -78,10 +82,21 @@ class Ledger:
                         raise
                     self._let_go()
                     until = until or monotonic() + PATIENCE_S
-                    if not self.address.kind.passing(exc, self._known) or monotonic() >= until:
+                    if not self.address.kind.passing(exc, self._known) or not self._slept(pause, until):
                         raise
-                sleep(pause * (0.5 + random()))  # others wait for the same server
                 pause = min(2 * pause, PAUSES_S[1])
+
+    def _slept(self, pause: float, until: float) -> bool:
+        """Wait for a while, where there is time left; whether there was."""
+        if monotonic() >= until:
+            return False
+        up_to = monotonic() + pause * (0.5 + random())  # others wait for the same server
+        while (left := up_to - monotonic()) > 0:
+            if self.given_up_at is not None and monotonic() >= self.given_up_at:
+                return False
+            # On the records' own thread: in a patched process that thread's own hub sleeps, nobody else's.
+            sleep(min(left, NAP_S))
+        return True
 
     def _all(self, database: Database, changes: Sequence[Change]) -> list[Any]:
         try:
@@ -103,15 +118,20 @@ class Ledger:
     def _alone(self, database: Database, change: Change) -> Any:
         try:
             change.prepare()
+        except Exception as exc:  # it says nothing that a row could hold: there is none to look at
+            return self._refused(f"this cannot be recorded: {reason(exc)}", exc)
+        try:
             with database.savepoint():
                 return _written(database, [change], self._plugins)[0][0]
         except Exception as exc:
             if of_database(exc):
                 raise
-            why = self._unfit(change) or self.address.masked(reason(exc))
-            error = RecordError(f"{self.address}: {why}")
-            error.__cause__ = exc
-            return error
+            return self._refused(self._unfit(change) or reason(exc), exc)
+
+    def _refused(self, why: str, exc: Exception) -> RecordError:
+        error = RecordError(f"{self.address}: {self.address.masked(why)}")
+        error.__cause__ = exc
+        return error
 
     def _unfit(self, change: Change) -> str | None:
         """Which text of this change no column holds, and what can be done about it."""

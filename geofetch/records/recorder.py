@@ -86,6 +86,7 @@ class Recorder:
         self._keeps = not furnishing
         #: Failures of sources whose file is not stored yet, by the spec's id: a new file has no row to note them in.
         self._failures: dict[int, dict[int, Note]] = {}
+        self._end: Any = None
 
     @property
     def commits(self) -> int:
@@ -331,10 +332,36 @@ class Recorder:
         """Wait until everything that was put up to now is committed, or has failed."""
         self._lane.flush()
 
+    def give_up(self, after_s: float = 1.0) -> None:
+        """Wait so long for the database, and no longer: it is time to end.  Returns at once.
+
+        What is not committed by then, and whatever is asked later, is a RecordError; a file that is stored, and whose
+        record this was about, is adopted by the next run.  For a process that ends: its thread may still wait.
+        """
+        if self._end is None:
+            self._ledger.given_up_at = time.monotonic() + after_s
+            # It keeps no loop at work that has nothing else to do.
+            self._end = gevent.get_hub().loop.timer(after_s, ref=False)
+            self._end.start(self._given_up)
+
+    def _given_up(self) -> None:
+        self._lane.abandon(
+            RecordError(
+                f"{self._ledger.address} did not answer before the end: this is not recorded; "
+                "what is stored is adopted by the next run"
+            )
+        )
+
     def close(self) -> None:
         """Wait for what is pending and close the database; a second time does nothing."""
         self._closed = True
-        self._lane.end(self._ledger.close)
+        try:
+            self._lane.end(self._ledger.close)
+        finally:
+            if self._end is not None:
+                self._end.stop()
+                self._end.close()
+                self._end = None
 
     def __enter__(self) -> Recorder:
         return self

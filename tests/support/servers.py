@@ -105,6 +105,11 @@ class Server:
         self._process.send_signal(how or self.leave)
         self._process.wait(30)
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def end(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self.stop()
