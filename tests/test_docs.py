@@ -267,6 +267,7 @@ WANTED = {
     "F7, F8",
     "G",
     *(f"H{n}" for n in range(1, 11)),
+    *(f"S{n}o" for n in range(1, 7)),
 }
 
 

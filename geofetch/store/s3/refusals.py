@@ -51,7 +51,8 @@ CODES: dict[str, tuple[int | None, str, str]] = {
 }
 #: What goes by, if the same is asked again a little later.
 _PASSING = re.compile(
-    r"SlowDown|.*Throttl.*|ServiceUnavailable|InternalError|RequestTimeout|OperationAborted|BadDigest|.*Mismatch|429|50[0234]"
+    r"SlowDown|.*Throttl.*|TooManyRequests|ServiceUnavailable|InternalError|RequestTimeout|OperationAborted|BadDigest"
+    r"|.*Mismatch|429|50[0234]"
 )
 #: Exceptions of botocore's below HTTP, by name: no connection, or it broke.
 _BROKEN = frozenset(
@@ -134,4 +135,6 @@ def _cleaned(exc: BaseException) -> None:
     answer: Any = getattr(exc, "response", None)
     if isinstance(answer, dict):
         error = answer.get("Error", {})
-        answer["Error"] = {name: error[name] for name in ("Code", "Message") if name in error}
+        answer["Error"] = {name: _masked(str(error[name])) for name in ("Code", "Message") if name in error}
+    # Some servers say in their message whose key it was, and the exception's own text repeats it.
+    exc.args = tuple(_masked(one) if isinstance(one, str) else one for one in exc.args)
