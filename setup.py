@@ -12,6 +12,7 @@ HERE = Path(__file__).resolve().parent
 
 EXTRAS = {
     "s3": ["boto3>=1.34"],
+    "fsspec": ["fsspec>=2024.6"],
     "postgres": ["psycopg[binary]>=3.2"],
     "mysql": ["PyMySQL>=1.1"],
     "socks": ["PySocks>=1.7"],

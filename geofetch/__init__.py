@@ -44,6 +44,7 @@ _ROOMS = {
     "FileStore": "store",
     "MemoryStore": "store",
     "S3Store": "store.s3",
+    "FsspecStore": "store.elsewhere",
     "Store": "store",
     "TempStore": "store",
     "Recorder": "records",
@@ -157,6 +158,7 @@ if TYPE_CHECKING:
     from .store import MemoryStore as MemoryStore
     from .store import Store as Store
     from .store import TempStore as TempStore
+    from .store.elsewhere import FsspecStore as FsspecStore
     from .store.s3 import S3Store as S3Store
     from .upkeep import repair as repair
     from .upkeep import verify as verify

@@ -87,6 +87,7 @@ ONLY = {
     "keyring": {"unlock"},
     "cryptography": {"unlock", "profile_files", "cli"},
     "boto3": {"store"},
+    "fsspec": {"store"},
     "botocore": {"store"},
     "pytest": {"testing"},
     "grequests": set(),

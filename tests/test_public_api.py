@@ -22,6 +22,7 @@ EXPECTED = [
     "FetchError",
     "FileStore",
     "IntegrityError",
+    "FsspecStore",
     "MemoryStore",
     "NotFound",
     "Outcome",
@@ -109,7 +110,7 @@ import geofetch
 assert before == (socket.socket, ssl.SSLContext, threading.Thread, time.sleep)
 heavy = {"gevent", "requests", "urllib3", "peewee", "rich", "click", "sqlite3", "boto3", "botocore"} & set(sys.modules)
 assert not heavy, heavy
-geofetch.Pool, geofetch.fetch, geofetch.get, geofetch.S3Store
+geofetch.Pool, geofetch.fetch, geofetch.get, geofetch.S3Store, geofetch.FsspecStore
 assert before == (socket.socket, ssl.SSLContext, threading.Thread, time.sleep)
 assert "gevent.monkey" not in sys.modules or not __import__("gevent.monkey").monkey.saved
 heavy = {"peewee", "rich", "click", "sqlite3", "boto3", "botocore"} & set(sys.modules)

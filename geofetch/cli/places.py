@@ -1,4 +1,4 @@
-"""Where files and records are: --into DIR (or the URL of a prefix in a bucket), --db URL.
+"""Where files and records are: --into DIR (or the URL of a prefix in a bucket, of a folder elsewhere), --db URL.
 
 In: flags.  Out: a store, a Recorder, both closed at the end.  Never: a folder made by a command that only asks.
 """
@@ -26,9 +26,10 @@ def recorder_url(told: Mapping[str, Any]) -> str | None:
     if told.get("db"):
         return str(told["db"])
     if told.get("into"):
-        if _in_bucket(told["into"]):
+        if _is_url(told["into"]):
             raise click.UsageError(
-                "a bucket holds no records: say by --db URL where they are, as in sqlite:///units.db"
+                "a bucket, or a folder elsewhere, holds no records: say by --db URL where they are, as in "
+                "sqlite:///units.db"
             )
         from ..names import OURS
 
@@ -96,32 +97,38 @@ def _store_of(name: str, recorder: Recorder, told: Mapping[str, Any]) -> Store:
     from ..errors import StoreError
     from ..names import OURS
     from ..store import tree_for
+    from ..store.s3 import is_s3
 
-    root = name if _in_bucket(name) else root_of(name)
-    if root is None or not (_in_bucket(root) or os.path.isdir(root)):
+    root = name if _is_url(name) else root_of(name)
+    if root is None or not (_is_url(root) or os.path.isdir(root)):
         # An unmounted disk must not become ten thousand missing files.
         raise StoreError(f"{root or name} is not there; is its disk mounted?")
     first = next(recorder.units(store=name), None)
-    if first is not None and not _in_bucket(root) and not os.listdir(root):
+    if first is not None and not _is_url(root) and not os.listdir(root):
         # What a disk is mounted at is there without it, too; and a repair would fill the disk that it is on.
         raise StoreError(f"{root} is empty; is its disk mounted? If all of it is gone, make the folder {OURS} in it")
     filed = first is not None and re.fullmatch(r"sha256/[0-9a-f]{2}/[0-9a-f]{64}", first.store_key) is not None
     store = tree_for(root, layout="digest" if filed else "path", durable=bool(told.get("durable")))
-    if _in_bucket(name) and store.name != name:
+    if is_s3(name) and store.name != name:
         # Of another server's bucket of that name every file would be found missing.
         raise StoreError(
             f"the records say {name}, and $AWS_ENDPOINT_URL makes it {store.name}: unset it, or give --into"
         )
     store.ready()
+    there = getattr(store, "there", None)
+    if there is not None and not there():
+        raise StoreError(f"{name} is not there; is it the right server, and the right folder?")
     return store
 
 
-def _in_bucket(place: str) -> bool:
+def _is_url(place: str) -> bool:
+    """Whether it is no folder of this machine's."""
     if "://" not in place:
         return False
+    from ..store.elsewhere import is_elsewhere
     from ..store.s3 import is_s3
 
-    return is_s3(place)
+    return is_s3(place) or is_elsewhere(place)
 
 
 def store_at(root: str, told: Mapping[str, Any]) -> Store:

@@ -5,6 +5,7 @@
     "folder/"           a file of the spec's last name in it                     OneFile
     an open file        the bytes go where it stands                             OneStream
     "s3://bucket/srv"   below this prefix, by the spec's path                    S3Store
+    "fsspec+ftp://h/x"  below this folder, wherever fsspec reaches               FsspecStore
     a Store             itself                                                   FileStore, MemoryStore, a plugin's
 
 Never: a byte under a final name that is not whole and proven.
@@ -41,7 +42,7 @@ def store_for(to: str | os.PathLike[str] | IO[bytes] | Store | None, *, durable:
     """The store that a destination stands for; a SpecError if it stands for none.
 
     ``durable`` is for a path; a Store knows for itself.  A ``file:`` URL is a path, an ``s3:`` URL a prefix that the
-    spec's path stands below.
+    spec's path stands below, as does it below a ``fsspec+…:`` one.
     """
     if to is None:
         return TempStore()
@@ -59,10 +60,13 @@ def store_for(to: str | os.PathLike[str] | IO[bytes] | Store | None, *, durable:
 def tree_for(
     root: str | os.PathLike[str], *, layout: Literal["path", "digest"] = "path", durable: bool = False
 ) -> Store:
-    """The store of many files at a folder, or at the URL of a prefix in a bucket."""
+    """The store of many files at a folder, or at the URL of a prefix in a bucket, or of a folder elsewhere."""
     if isinstance(root, str) and _elsewhere(root):
+        from .elsewhere import FsspecStore, is_elsewhere
         from .s3 import S3Store
 
+        if is_elsewhere(root):
+            return FsspecStore(root, layout=layout, durable=durable)
         return S3Store(root, layout=layout, durable=durable)
     return FileStore(root, layout=layout, durable=durable)
 
@@ -70,9 +74,10 @@ def tree_for(
 def _elsewhere(text: str) -> bool:
     if "://" not in text:  # nearly all: what an object store needs stays unloaded
         return False
+    from .elsewhere import is_elsewhere
     from .s3 import is_s3
 
-    return is_s3(text)
+    return is_s3(text) or is_elsewhere(text)
 
 
 def _path(text: str) -> str:

@@ -9,20 +9,23 @@ Never: a lock or a queue between threads; results come back through the pool's A
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from time import monotonic
 from typing import Any, TypeAlias, TypeVar
 
 from ..hubs import threads
 from ..kills import hold
 
-__all__ = ["OBJECTS", "READ", "SYNC", "call", "finish", "settle", "settle_all"]
+__all__ = ["ELSEWHERE", "OBJECTS", "READ", "SYNC", "call", "finish", "leave", "settle", "settle_all"]
 
 READ = "read"
 SYNC = "sync"
 OBJECTS = "objects"
+ELSEWHERE = "elsewhere"
 #: Threads of each kind.  fsync waits for the disk, not for a processor: four join in one commit of its journal.
 THREADS = 4
-#: An object store takes as many questions at once as one asks, and each waits for the network.
-MORE = {OBJECTS: 16}
+#: An object store takes as many questions at once as one asks, and each waits for the network.  A server of another
+#: kind counts connections, and each thread has one.
+MORE = {OBJECTS: 16, ELSEWHERE: 8}
 
 T = TypeVar("T")
 #: What it returned, or what it raised.
@@ -52,6 +55,29 @@ def settle(work: Callable[..., T], *args: Any, kind: str = SYNC, killed: Callabl
 def finish(work: Callable[..., T], *args: Any, kind: str = SYNC, killed: Callable[[], Any] | None = None) -> T:
     """As ``settle``, but what is done by then is kept, and the kill waits where it can (kills.hold)."""
     outcomes, kill = _over(work, [args], kind, killed)
+    done = any(error is None for _, error in outcomes)
+    if kill is not None and not (done and hold(kill)):
+        raise kill
+    outcome: T = _told(outcomes)[0]
+    return outcome
+
+
+def leave(work: Callable[..., T], *args: Any, kind: str, killed: Callable[[], Any], grace_s: float) -> T:
+    """As ``finish``, but whoever is killed waits ``grace_s`` at most, and then leaves the work to itself.
+
+    ``killed`` is told of the kill: from then on the work touches nothing that is the caller's.
+    """
+    result = _spawn(kind, work, args)
+    kill: BaseException | None = None
+    until: float | None = None
+    while not result.ready() and (until is None or monotonic() < until):
+        try:
+            result.wait(None if until is None else until - monotonic())
+        except BaseException as exc:
+            kill = kill or exc
+            until = until or monotonic() + grace_s
+            killed()
+    outcomes = [result.get()] if result.ready() else []
     done = any(error is None for _, error in outcomes)
     if kill is not None and not (done and hold(kill)):
         raise kill

@@ -43,6 +43,7 @@ class ObjectSuite(Call):
 
     worlds = EVERY
     under_s = 60.0
+    suite = SUITE
 
     def prepare(self, origin: Origin) -> Any:
         import pytest
@@ -52,7 +53,7 @@ class ObjectSuite(Call):
     def work(self, origin: Origin, prepared: Any) -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "test_suite.py"
-            path.write_text(SUITE)
+            path.write_text(self.suite)
             told = ["-q", "-s", "-p", "no:cacheprovider", "-p", "no:xdist", "-k", "not every_key", "--rootdir", folder]
             stdout = os.dup(1)
             os.dup2(2, 1)  # stdout is for the one line of world.py
@@ -62,6 +63,33 @@ class ObjectSuite(Call):
                 sys.stdout.flush()
                 os.dup2(stdout, 1)
                 os.close(stdout)
+
+
+FSSPEC_SUITE = """
+import os
+import pytest
+from urllib.parse import unquote
+from geofetch import FsspecStore
+from geofetch.testing.store import HandsOver, Keeps, StoreKind
+
+class TestFsspec(HandsOver, Keeps):
+    @pytest.fixture
+    def kind(self):
+        def make(folder):
+            return FsspecStore(f"{os.environ['FTP']}/{folder.parent.name}")
+
+        def read(store, location):
+            with store.open(unquote(location.removeprefix(store.name + "/"))) as file:
+                return file.read()
+
+        return StoreKind(make, read)
+"""
+
+
+class FsspecSuite(ObjectSuite):
+    """The same of an FTP server, through fsspec."""
+
+    suite = FSSPEC_SUITE
 
 
 class ObjectPool(Call):

@@ -156,10 +156,10 @@ class S3Store:
         there = self._there(key)
         if seen is not None and there.kept(self.name, key) != seen:
             raise self._overtaken(key)
-        return _finished(self._moved, key, there)
+        return _ended(self._moved, key, there)
 
     def remove(self, kept: Kept) -> bool:
-        return _finished(self._removed, kept)
+        return _ended(self._removed, kept)
 
     def sweep(self, older_than_s: float) -> int:
         """:meth:`abort_incomplete_uploads` of what is so old, or two days old."""
@@ -178,14 +178,14 @@ class S3Store:
         """A URL that anybody can fetch this key by, for so many seconds: it is signed, and as secret as a password."""
         if not 1 <= expires_s <= SIGNED_MOST_S:
             raise SpecError(f"expires_s is between 1 and {SIGNED_MOST_S}, a week, not {expires_s!r}")
-        return _signed(self._bucket.presigned, checked_path(key, "key"), int(expires_s))
+        return _finished(self._bucket.presigned, checked_path(key, "key"), int(expires_s))
 
     def abort_incomplete_uploads(self, older_than_s: float = DEAD_S) -> int:
         """Remove what dead processes left: uploads below this prefix that were begun so long ago; how many there were.
 
         An upload that is under way for longer is aborted, too, whoever sends it.
         """
-        return _finished(sweep, self._bucket, older_than_s)
+        return _ended(sweep, self._bucket, older_than_s)
 
     def close(self) -> None:
         """Each native thread lets go of its connection when it next asks an object store."""
@@ -215,14 +215,14 @@ class S3Store:
         where = self._bucket.place.url(key)
         return StoreError(f"{where}: it was replaced while it was to be put aside", errno=errno.ESTALE)
 
-    def _removed(self, kept: Kept) -> bool:
+    def _removed(self, kept: Kept, awaited: Who = None) -> bool:
         key = checked_path(kept.key, "key")
-        seen = self._bucket.head(key)
+        seen = self._bucket.head(key, awaited)
         if seen is None:
             return False
         if differs(kept, seen.kept(self.name, key)):
             raise replaced(self._bucket.place.url(key))
-        self._bucket.remove(key, seen.etag)
+        self._bucket.remove(key, seen.etag, awaited)
         return True
 
     def _sweep_once(self) -> None:
@@ -251,7 +251,12 @@ def _apart(work: Callable[..., T], *args: Any) -> T:
 
 
 def _finished(work: Callable[..., T], *args: Any) -> T:
-    """As ``_apart``, but nobody leaves before it is over, or was given up."""
+    """As ``_apart``, but nobody leaves before it is over."""
+    return work(*args) if hubs.native() else native.settle(work, *args, kind=native.OBJECTS)
+
+
+def _ended(work: Callable[..., T], *args: Any) -> T:
+    """As ``_finished``, but whoever is killed has it given up, and waits for that alone."""
     if hubs.native():
         return work(*args)
     awaited = Awaited()
@@ -260,11 +265,6 @@ def _finished(work: Callable[..., T], *args: Any) -> T:
         return native.settle(asked, *args, kind=native.OBJECTS, killed=awaited.give_up)
     finally:
         awaited.over()
-
-
-def _signed(work: Callable[..., T], *args: Any) -> T:
-    """What asks nobody, and takes no time."""
-    return work(*args) if hubs.native() else native.settle(work, *args, kind=native.OBJECTS)
 
 
 def _keys(access: str | None, secret: str | None, session: str | None) -> dict[str, str]:

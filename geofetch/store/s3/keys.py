@@ -14,7 +14,6 @@ from typing import Protocol
 from ...digest import Digest
 from ...errors import StoreError
 from ...spec import Spec
-from .place import Place
 
 __all__ = ["ByDigest", "ByPath", "Keys"]
 
@@ -56,12 +55,19 @@ class ByPath:
         return {}
 
 
+class Passing(Protocol):
+    """What knows where that lies which has no key yet."""
+
+    @property
+    def passing(self) -> str: ...
+
+
 class ByDigest:
     address: str | None = "sha256"
     within = "sha256/"
     _KEY = re.compile(r"sha256/([0-9a-f]{2})/(\1[0-9a-f]{62})")
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Passing) -> None:
         self._place = place
 
     def begin(self, spec: Spec) -> str:
