@@ -15,8 +15,9 @@ from geofetch import FileStore, Pool
 from geofetch.events import Kept
 from geofetch.records import Recorder
 from geofetch.records import recorder as recorder_module
-from geofetch.records.changes import Book, Put
+from geofetch.records.book import Book
 from geofetch.records.known import WHOLE, says_all
+from geofetch.records.put import Put
 from geofetch.spec import Digest, Profile, Source, Spec
 
 from .support.servers import Place

@@ -14,10 +14,11 @@ import pytest
 from geofetch.events import Kept
 from geofetch.records import ledger as ledger_module
 from geofetch.records import reader
-from geofetch.records.changes import Change, Mark, Put
+from geofetch.records.changes import Change, Mark
 from geofetch.records.database import located
 from geofetch.records.database.sqlite import SQLITE
 from geofetch.records.ledger import Ledger
+from geofetch.records.put import Put
 from geofetch.records.units import canonical, file_key, file_text, told_by
 from geofetch.spec import Source, Spec
 

@@ -18,7 +18,8 @@ import pytest
 from geofetch.errors import RecordError, SpecError
 from geofetch.events import Kept
 from geofetch.records import Recorder, ledger
-from geofetch.records.changes import Book, Mark, Note
+from geofetch.records.book import Book
+from geofetch.records.changes import Mark, Note
 from geofetch.records.database import located
 from geofetch.spec import Source, Spec
 

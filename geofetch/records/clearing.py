@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..events import Kept
 from . import leftovers, reader
-from .changes import Row
+from .book import Row
 from .leftovers import Left, Taken
 from .rows import unit_of
 from .units import Unit

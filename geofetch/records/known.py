@@ -17,7 +17,7 @@ from peewee import Database
 from ..errors import SpecError
 from ..events import Kept, Proof
 from ..spec import Digest, Spec
-from .changes import Place, Row
+from .book import Place, Row
 from .rows import load_present
 from .units import PROOFS, loses_query, micros, named, place_of
 

@@ -21,14 +21,17 @@ from peewee import Database
 
 from ..errors import RecordError
 from ..names import shown
-from .changes import Book, Change, Import, Leave, Mark, Note, Put, Want
+from .book import Book
+from .changes import Change, Import, Leave, Mark, Note, Want
 from .database import Address, kind_of, of_database, reason, translated
 from .known import Remembered, recall
 from .leftovers import BeingRemoved, gone
 from .opening import open_database
 from .plugin import Plugin, Recorded, furnish, tell
+from .put import Put
 from .routine import written_as_new, written_as_seen
-from .rows import any_leftovers, load, load_rivals, save
+from .rows import load, load_rivals
+from .saving import any_leftovers, save
 from .units import FILE
 
 __all__ = ["PATIENCE_S", "Ledger"]

@@ -25,9 +25,11 @@ from peewee import Database
 
 from ..errors import RecordError
 from ..events import Kept
-from .changes import Place, Row
+from .book import Place, Row
+from .many import ask, chunks, upsert
 from .models import LeftoverRow, UnitRow
-from .rows import LEFTOVER, ask, chunks, load_ids, signed, unsigned, upsert
+from .rows import load_ids, signed, unsigned
+from .saving import LEFTOVER
 from .sql import fetched, run
 from .units import place_hash
 

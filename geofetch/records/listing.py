@@ -15,7 +15,7 @@ from ..errors import RecordError, SpecError
 from ..spec import Spec, SpecLike
 from .changes import Leave
 from .lane import Pending
-from .rows import chunks
+from .many import chunks
 from .units import identity, named
 
 __all__ = ["Listing"]

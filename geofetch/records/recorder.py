@@ -23,8 +23,9 @@ from ..events import Attempt, Kept, Listener, Verdict
 from ..kills import INTERRUPTS, hold
 from ..spec import Digest, Source, Spec, SpecLike
 from . import census, leftovers, reader, soundness
+from .book import Row
 from .census import RepositorySum
-from .changes import Change, Import, Mark, Note, Put, Row, Want
+from .changes import Change, Import, Mark, Note, Want
 from .database import located
 from .home import Home
 from .known import Remembered, says_all
@@ -32,9 +33,10 @@ from .lane import Lane, Pending
 from .ledger import Ledger
 from .leftovers import BeingRemoved
 from .listing import Listing
+from .many import chunks
 from .plugin import Plugin, checked
+from .put import Put
 from .reader import Wanted
-from .rows import chunks
 from .units import POLICIES, STATES, Policy, Unit, UnitState
 
 __all__ = ["Recorder"]

@@ -10,11 +10,12 @@ from time import time_ns
 
 from peewee import Database, IntegrityError
 
-from .changes import Change, Mark, Put
+from .changes import Change, Mark
 from .database import kind_of
 from .leftovers import gone
 from .plugin import Plugin, Recorded, tell
-from .rows import any_leftovers, save_new, save_seen, taken
+from .put import Put
+from .saving import any_leftovers, save_new, save_seen, taken
 
 __all__ = ["written_as_new", "written_as_seen"]
 

@@ -13,7 +13,7 @@ import re
 from peewee import Database
 
 from ..errors import SpecError
-from .changes import Row
+from .book import Row
 from .database import kind_of
 from .models import UnitRow
 from .rows import load_ids, unit_of
