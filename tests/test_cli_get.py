@@ -188,6 +188,7 @@ def test_json_tells_of_each_file_and_last_of_the_whole(mirror: Mirror, tmp_path:
         "exit_codes": {},
         "fetched_bytes": len(BODY),
         "taken_off": None,
+        "wanted": None,
         "signal": None,
         "error": None,
     }

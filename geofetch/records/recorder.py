@@ -47,8 +47,9 @@ PAGE = 250
 FRESH_S, FRESH = 1.0, 1024
 #: Files of whose sources' failures is known while they are not stored.
 FAILED_MOST = 1000
-#: Seconds after which a gc has removed what it was about to.
-REMOVAL_S = 0.2
+#: Seconds after which a gc has removed what it was about to.  A bucket tells times in whole seconds: what is stored
+#: anew in the same one cannot be told from what was removed.
+REMOVAL_S, SECOND_S = 0.2, 1.1
 #: Errors that are this process's or machine's own, not the source's.
 OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 
@@ -408,7 +409,9 @@ class _Listening(Listener):
 
     def on_failed(self, error: BaseException) -> Verdict | None:
         if isinstance(error, BeingRemoved):
-            gevent.sleep(REMOVAL_S)
+            kept = self._attempt.kept
+            whole = kept is not None and kept.mtime_ns is not None and kept.mtime_ns % 10**9 == 0
+            gevent.sleep(SECOND_S if whole else REMOVAL_S)
             return Verdict.AGAIN
         if self._attempt.source is not None and isinstance(error, SourceError) and error.errno not in OURS:
             self._recorder._failed(self._attempt, error)
