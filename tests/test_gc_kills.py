@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from geofetch import Pool, Recorder, Spec, upkeep
+from geofetch.errors import StoreError
 from tests.support.apart import environment
 from tests.support.collecting import POINTS, store_of
 from tests.support.objects import BUCKET, ObjectServer
@@ -166,7 +167,7 @@ def test_a_gc_beside_a_process_that_stores_the_very_files_leaves_no_record_witho
         for number in range(rounds):
             some = yard.dice.sample(bodies, 4)
             for outcome in yard.sync({f"{number % 3}/{at}": body for at, body in enumerate(some)}):
-                # What it was about to look at, or to link to, may be gone just then: that is told, too, and nothing recorded.
+                # What it was about to link to may be gone just then: that is told, too, and nothing is recorded.
                 gone = isinstance(outcome.error, StoreError) and outcome.error.errno == errno.ENOENT
                 assert outcome.ok or gone or "removed by a gc" in str(outcome.error), outcome.error
                 refused += len(outcome.attempts) > 1 or not outcome.ok
