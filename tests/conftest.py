@@ -5,6 +5,7 @@ Every test gets ports of its own: what one leaves open in a pool, no other one f
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import tempfile
@@ -38,6 +39,12 @@ def pytest_configure(config: pytest.Config) -> None:
     for number in _SIGNALS:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda *struck: None)  # unlike SIG_IGN, a handler does not outlive an exec
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of collected tests are most of what a garbage collection would go through; tests do many of them."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

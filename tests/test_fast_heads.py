@@ -223,12 +223,18 @@ def test_a_type_that_promises_parts_is_no_flaw_of_a_head(
     mirror: Mirror, monkeypatch: pytest.MonkeyPatch, what: str, way: str, end: bytes
 ) -> None:
     """http.client looks behind the head for them; the body comes later."""
-    session = Session()
-    WAYS[way](monkeypatch, session)
     line = b"Content-Type: " + IN_PARTS[what] + end
-    assert downloaded(mirror.plays([raw(OK + line + LENGTH + b"\r\n" + BODY)]).url, session)[1] == BODY
+    good = mirror.plays([raw(OK + line + LENGTH + b"\r\n" + BODY)])
     bad = mirror.plays([raw(OK + line + b"no header at all" + end + LENGTH + b"\r\n" + BODY)])
-    assert "holds a line that is no header" in str(refused(BadResponse, bad.url, session))
+    # A session each: requests' own adapter asks on a kept connection that the server is just closing, and fails.
+    assert downloaded(good.url, _through(way, monkeypatch))[1] == BODY
+    assert "holds a line that is no header" in str(refused(BadResponse, bad.url, _through(way, monkeypatch)))
+
+
+def _through(way: str, patch: pytest.MonkeyPatch) -> Session:
+    session = Session()
+    WAYS[way](patch, session)
+    return session
 
 
 @pytest.mark.parametrize("more", [b"X: y", b"no header", b": y", b"--x", b"--x\r\nX: y", b"--x\r\n--x--"])

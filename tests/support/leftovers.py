@@ -1,6 +1,6 @@
 """What is left over.  In: a folder to look into.  Out: descriptors, greenlets and part files that are new.
 
-Never: patience beyond two seconds; whoever is still ending then has not ended.
+Never: patience beyond two seconds and some turns of the hub; whoever is still ending then has not ended.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ class Leftovers:
         """AssertionError that names what is left over."""
         for call in self._first:
             call()
-        end = time.monotonic() + 2
-        while (more := self._more()) and time.monotonic() < end:
+        end, turns = time.monotonic() + 2, 0
+        # A look may take long where there are many objects: time alone would give those who are ending no turn at all.
+        while (more := self._more()) and (time.monotonic() < end or turns < 10):
             # A greenlet that was killed, a socket whose close is scheduled: they need a turn of the hub to end.
             gevent.sleep(0.01)
+            turns += 1
         assert not more, "left over: " + "; ".join(more)
 
     def _more(self) -> list[str]:

@@ -32,7 +32,8 @@ class Recorded:
 def recorded(root: Path, database: str = ".geofetch/units.db") -> dict[str, Recorded]:
     """The units that are present, by path; none where there is no database yet, or no table in it."""
     with tempfile.TemporaryDirectory() as aside:
-        for end in ("", "-wal"):  # the index of the log is made anew from the log, as after a crash
+        # The index of the log is made anew from the log, as after a crash; what made the database has a journal.
+        for end in ("", "-wal", "-journal"):
             if (root / (database + end)).exists():
                 shutil.copyfile(root / (database + end), Path(aside, f"units.db{end}"))
         with closing(sqlite3.connect(Path(aside, "units.db"))) as asked:
