@@ -41,10 +41,16 @@ def pytest_configure(config: pytest.Config) -> None:
             signal.signal(number, lambda *struck: None)  # unlike SIG_IGN, a handler does not outlive an exec
 
 
-def pytest_collection_finish() -> None:
-    """Thousands of collected tests are most of what a garbage collection would go through; tests do many of them."""
-    gc.collect()
-    gc.freeze()
+_modules: set[Path] = set()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What is there when a file of tests begins (all collected tests, libraries' models) is not gone through by every
+    garbage collection after it: tests do thousands of them, to see what is left over."""
+    if item.path not in _modules:
+        _modules.add(item.path)
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session")
