@@ -13,7 +13,7 @@ import geofetch
 ROOT = Path(geofetch.__file__).parent
 
 #: Below everything but the nouns: where a hub keeps what is its own, and what ends a greenlet.
-CELLAR = {"hubs", "kills", "within"}
+CELLAR = {"hubs", "kills", "pipes", "within"}
 NOUNS = {"names", "digest", "errors", "frozen", "secret", "profile", "spec", "events"}
 RULES = {"plan", "hooks"}
 TYPES_OF_RULES = {"hooks", "plan"}
@@ -35,6 +35,7 @@ MAP: dict[str, set[str]] = {
     "limits": NOUNS | {"hubs"},
     "turns": set(),
     "hubs": set(),
+    "pipes": {"hubs"},
     "within": {"hubs"},
     "kills": {"errors"},
     "lane": NOUNS | CELLAR | {"transport"},
@@ -60,7 +61,7 @@ MAP: dict[str, set[str]] = {
     "runs": NOUNS | {"jobs"},
     "settings": NOUNS | {"stream"},
     "profiles": NOUNS | {"session"},
-    "profile_files": NOUNS | {"hubs", "unlock"},
+    "profile_files": NOUNS | {"hubs", "pipes", "unlock"},
     "pool": NOUNS
     | RULES
     | {"settings", "profiles", "pipeline", "jobs", "runs"}

@@ -80,6 +80,12 @@ def run(argv: Sequence[str] | None = None) -> int:
         return _usage(exc)
     except (BrokenPipeError, SystemExit):  # click's own way out where a reader of --help has left
         return codes.CLOSED
+    except OSError as exc:  # what click itself says, such as --help; commands tell theirs
+        from .output import unwritten
+
+        error = unwritten(exc)
+        Console().fail(str(error))
+        return codes.code_of(error)
     return int(code or 0)
 
 

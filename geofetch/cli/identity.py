@@ -112,7 +112,7 @@ def _auth(user: str | None) -> tuple[str, str] | None:
 
 
 def _read(path: str, flag: str) -> str:
-    from .pipes import read
+    from ..pipes import read
 
     try:
         return read(path).decode()

@@ -49,6 +49,7 @@ added; none changes its meaning.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -61,23 +62,27 @@ from . import codes
 if TYPE_CHECKING:
     from ..events import Outcome
 
-__all__ = ["Closed", "error_fields", "file_fields", "put", "put_line"]
+__all__ = ["Closed", "error_fields", "file_fields", "put", "put_line", "unwritten"]
 
 #: POSIX: a pipe that is ready takes so many bytes without blocking (PIPE_BUF).
 PIECE_BYTES = 512 if not hasattr(select, "PIPE_BUF") else select.PIPE_BUF
 
 
 class Closed(Exception):
-    """Whoever read stdout went away."""
+    """Whoever read stdout went away, or there never was one."""
+
+
+#: What says that nobody reads: a pipe without a reader, a connection that is gone, a descriptor that is closed.
+GONE = {errno.EPIPE, errno.ECONNRESET, errno.EBADF}
 
 
 def put(fields: Mapping[str, Any]) -> None:
-    """One object as a line; raises Closed."""
+    """One object as a line; raises Closed, or StoreError where stdout is a file that cannot be written."""
     put_line(json.dumps(fields))
 
 
 def put_line(text: str) -> None:
-    """One line; other greenlets go on while the reader makes room.  Raises Closed."""
+    """One line; other greenlets go on while the reader makes room.  Raises as ``put``."""
     put_bytes(text.encode("utf-8", "backslashreplace") + b"\n")
 
 
@@ -85,8 +90,10 @@ def put_bytes(data: bytes) -> None:
     try:
         sys.stdout.flush()
         number = sys.stdout.fileno()
-    except (ValueError, AttributeError, OSError):
+    except (ValueError, AttributeError):
         raise Closed from None
+    except OSError as exc:
+        raise unwritten(exc) from None
     view = memoryview(data)
     while view:
         _wait_for_room(number)
@@ -94,8 +101,18 @@ def put_bytes(data: bytes) -> None:
             view = view[os.write(number, view[:PIECE_BYTES]) :]
         except BlockingIOError:
             continue
-        except OSError:
-            raise Closed from None
+        except OSError as exc:
+            raise unwritten(exc) from None
+
+
+def unwritten(error: OSError) -> Exception:
+    """What is raised where stdout could not be written."""
+    # A disk that is full is no reader that went away: what was written is not whole, and somebody has to hear of it.
+    if error.errno in GONE:
+        return Closed()
+    from ..errors import StoreError
+
+    return StoreError(f"standard output cannot be written: {error.strerror}", errno=error.errno)
 
 
 def _wait_for_room(number: int) -> None:

@@ -132,7 +132,7 @@ def _take_off(total: Told, listing: Listing, code: int) -> None:
 def _opened(work: Work) -> Iterator[Any]:
     """The manifest as the readers take it; closed at the end."""
     from ..manifest.place import is_url
-    from .pipes import opened
+    from ..pipes import opened
 
     name = work.told["manifest"]
     if name == "-":

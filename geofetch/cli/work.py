@@ -82,17 +82,29 @@ def perform(name: str, told: Mapping[str, Any], body: Callable[[Work], int]) -> 
 
 
 def _ended(work: Work, body: Callable[[Work], int]) -> int:
-    from .output import Closed, put
+    from .output import Closed
 
     try:
         code = _guarded(work, body)
         if work.signals.received is not None:
             code = codes.of_signal(work.signals.received)
         if work.as_json and work.summary is not None:
-            put(work.summary(code))
+            code = _summed_up(work, code)
         return code
     except Closed:
         return codes.CLOSED
+
+
+def _summed_up(work: Work, code: int) -> int:
+    from ..errors import StoreError
+    from .output import put
+
+    assert work.summary is not None
+    try:
+        put(work.summary(code))
+    except StoreError as exc:  # told already, where it was what ended the command
+        return code if isinstance(work.error, StoreError) else work.stopped(exc)
+    return code
 
 
 def _guarded(work: Work, body: Callable[[Work], int]) -> int:

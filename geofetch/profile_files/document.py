@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, TypeAlias
 
+from .. import pipes
 from ..errors import SpecError
 from .fields import in_clear
 
@@ -34,9 +35,8 @@ NEW = "# Who geofetch is to each origin, and whom it trusts.  Secrets: env:NAME,
 def read(path: str) -> dict[str, Any]:
     """All tables of a file."""
     try:
-        with open(path, "rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            data = file.read()
+        mode = os.stat(path).st_mode
+        data = pipes.read(path)
     except FileNotFoundError as exc:
         raise SpecError(f"{path} is not there; geofetch profiles add NAME makes it", errno=exc.errno) from exc
     except OSError as exc:
@@ -155,6 +155,8 @@ def _locked(folder: str) -> Iterator[None]:
 
 def _text(path: str) -> tuple[str, int]:
     try:
+        if not pipes.is_file(path):
+            raise SpecError(f"{path} is no file: it can be read, and not changed")
         with open(path, "rb") as file:
             return file.read().decode(), os.fstat(file.fileno()).st_mode & 0o755
     except FileNotFoundError:

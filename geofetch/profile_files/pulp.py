@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from .. import pipes
 from ..errors import SpecError
 from ..names import checked_origin
 from ..profile import Profile
@@ -65,8 +66,7 @@ def read_conf(path: str | os.PathLike[str]) -> Iterator[Imported]:
     for file in files:
         parser = configparser.ConfigParser(interpolation=None)
         try:
-            with open(file, encoding="utf-8") as text:
-                parser.read_file(text, str(file))
+            parser.read_string(pipes.read(file).decode(), str(file))
         except OSError as exc:
             raise SpecError(f"{file} cannot be read: {exc.strerror}", errno=exc.errno) from exc
         except UnicodeDecodeError:

@@ -20,6 +20,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
+from .. import pipes
 from ..errors import SpecError
 from ..names import checked_path, checked_url, kept
 from ..spec import Digest, Source
@@ -304,8 +305,12 @@ def loads(text: str | bytes) -> Unit:
         document = json.loads(text, parse_constant=_refused, object_pairs_hook=_once)
     except SpecError:
         raise
-    except (ValueError, RecursionError) as exc:
-        raise SpecError(f"unit file: not JSON: {exc}") from exc
+    except RecursionError:
+        raise SpecError("unit file: nested too deep") from None
+    except ValueError as exc:
+        # Python's own word of a number that is too long is advice to a programmer.
+        why = "a number has too many digits" if "int_max_str_digits" in str(exc) else exc
+        raise SpecError(f"unit file: not JSON: {why}") from exc
     return load(document)
 
 
@@ -372,20 +377,26 @@ def read_lines(lines: Iterable[str]) -> Iterator[Unit]:
 def read(path: str | os.PathLike[str]) -> Iterator[Unit]:
     """The units of a folder of unit files, of one such file, or of a file of JSON lines; a SpecError names the file."""
     root = Path(path)
-    for file in sorted(root.glob("*.json")) if root.is_dir() else [root]:
+    for file in _files(root) if root.is_dir() else [root]:
         try:
-            with open(file, encoding="utf-8") as stream:
-                yield from _documents(stream)
+            yield from _documents(line.decode() for line in pipes.lines(file))
         except UnicodeDecodeError as exc:
             raise SpecError(f"{file}: not UTF-8") from exc
         except SpecError as exc:
             raise SpecError(f"{file}: {exc.message}") from exc
 
 
-def _documents(stream: TextIO) -> Iterator[Unit]:
+def _files(folder: Path) -> Iterator[Path]:
+    for file in sorted(folder.glob("*.json")):
+        if not pipes.is_file(file):
+            raise SpecError(f"{file}: no file; unit files are")
+        yield file
+
+
+def _documents(lines: Iterator[str]) -> Iterator[Unit]:
     # One of many documents ends in the line where it begins; a single one that is written for people does not.
-    first = stream.readline()
+    first = next(lines, "").removeprefix("\ufeff")  # RFC 8259, 8.1: it may be ignored
     if first.rstrip().endswith("}"):
-        yield from read_lines(chain([first], stream))
+        yield from read_lines(chain([first], lines))
     else:
-        yield loads(first + stream.read())
+        yield loads(first + "".join(lines))

@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import ssl
+import stat
 import tempfile
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -87,10 +88,13 @@ def _identity(given: str | bytes, what: str) -> str:
         found = os.stat(given)
         if os.path.isdir(given):
             return f"folder {os.path.realpath(given)} {found.st_mtime_ns}"
-        return _digest_of(given, found.st_mtime_ns, found.st_size, found.st_ino)
+        if stat.S_ISREG(found.st_mode):
+            return _digest_of(given, found.st_mtime_ns, found.st_size, found.st_ino)
     except OSError as exc:
         whose = next((f" (from ${name})" for name in BUNDLES if os.environ.get(name) == given), "")
         raise SpecError(f"{what} {given!r}{whose} cannot be read: {exc.strerror}", errno=exc.errno) from exc
+    # A pipe that was read is waited for, without end, where it is read again.
+    raise SpecError(f"{what} {given!r} is no file; it is read more than once, so copy what it holds into one")
 
 
 @lru_cache(maxsize=CONTEXTS)
