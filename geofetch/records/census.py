@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from peewee import JOIN, Case, Database, fn
 
 from .models import RepositoryRow, UnitRepositoryRow, UnitRow
+from .reader import member_ids
 from .sql import fetched
 
 __all__ = ["RepositorySum", "only_in", "repositories", "stores"]
@@ -59,16 +60,15 @@ def repositories(database: Database) -> list[RepositorySum]:
 
 
 def only_in(database: Database, repository: str, other: str, after: int, most: int) -> tuple[list[int], int | None]:
-    """The ids beyond ``after`` of units in ``repository`` and not in ``other``, ``most`` of them; and the last one,
-    None: there are no more."""
-    others = UnitRepositoryRow.alias()
-    named = RepositoryRow.alias()
-    there = others.select(others.unit).join(named, on=(named.id == others.repository))
-    there = there.where(named.name == other, others.unit == UnitRepositoryRow.unit)
-    query = UnitRepositoryRow.select(UnitRepositoryRow.unit).join(RepositoryRow)
-    query = query.where(RepositoryRow.name == repository, UnitRepositoryRow.unit > after, ~fn.EXISTS(there))
-    found = [ident for (ident,) in fetched(database, query.order_by(UnitRepositoryRow.unit).limit(most))]
-    return found, found[-1] if len(found) == most else None
+    """The ids beyond ``after`` of units in ``repository`` and not in ``other``, of at most ``most`` units; and the last
+    one looked at, None: there are no more."""
+    some = [ident for (ident,) in fetched(database, member_ids(repository, after, most))]
+    if not some:
+        return [], None
+    there = UnitRepositoryRow.select(UnitRepositoryRow.unit).join(RepositoryRow)
+    there = there.where(RepositoryRow.name == other, UnitRepositoryRow.unit.in_(some))
+    common = {ident for (ident,) in fetched(database, there)}
+    return [ident for ident in some if ident not in common], some[-1] if len(some) == most else None
 
 
 def stores(database: Database) -> list[str]:

@@ -20,7 +20,7 @@ from .rows import load, load_ids, unit_of
 from .sql import fetched
 from .units import POLICIES, STATES, Unit, canonical, identity
 
-__all__ = ["Wanted", "count", "find", "members", "page", "repositories", "units", "unlisted"]
+__all__ = ["Wanted", "count", "find", "member_ids", "members", "page", "repositories", "units", "unlisted"]
 
 #: Seconds before and after 1970 beyond which nothing was ever scrubbed.
 LONG_AGO_S = 1e12
@@ -54,8 +54,13 @@ class Wanted:
         if self.path is not None and re.search(r"[*?\[]", self.path):
             object.__setattr__(self, "pattern", re.compile(fnmatch.translate(self.path)))
 
-    def where(self, after: int = 0) -> list[Any]:
-        """The conditions, all of which hold, for units beyond this id."""
+    @property
+    def walks_members(self) -> bool:
+        """Whether pages are cut from the repository's units; a path is found by its index, and leads to a few."""
+        return self.repository is not None and (self.path is None or self.pattern is not None)
+
+    def where(self, after: int = 0, *, within: bool = False) -> list[Any]:
+        """The conditions, all of which hold, for units beyond this id; ``within``: they are the repository's anyway."""
         found: list[Any] = [UnitRow.id > after]
         for column, value in ((UnitRow.type, self.type), (UnitRow.store, self.store), (UnitRow.policy, self.policy)):
             if value is not None:
@@ -75,8 +80,7 @@ class Wanted:
             # No column holds more: a million years ago is as good as for ever.
             limit = int(max(-LONG_AGO_S, min(self.scrubbed_before, LONG_AGO_S)) * 1_000_000)
             found.append(UnitRow.scrubbed_at.is_null() | (UnitRow.scrubbed_at < limit))
-        if self.repository is not None:
-            # Not IN: for each page the database would list the whole repository anew.
+        if self.repository is not None and not within:
             of = UnitRepositoryRow.select(UnitRepositoryRow.unit).join(RepositoryRow)
             found.append(
                 fn.EXISTS(of.where(UnitRepositoryRow.unit == UnitRow.id, RepositoryRow.name == self.repository))
@@ -86,11 +90,32 @@ class Wanted:
 
 def page(database: Database, wanted: Wanted, after: int, most: int) -> tuple[list[int], int | None]:
     """The ids of wanted units beyond ``after``, of at most ``most`` rows; and the last id looked at, None: no more."""
-    query = UnitRow.select(UnitRow.id, UnitRow.path).where(*wanted.where(after))
-    found = fetched(database, query.order_by(UnitRow.id).limit(most))
+    query = UnitRow.select(UnitRow.id, UnitRow.path)
+    last = None
+    if wanted.walks_members:
+        assert wanted.repository is not None
+        some = [ident for (ident,) in fetched(database, member_ids(wanted.repository, after, most))]
+        if not some:
+            return [], None
+        found = fetched(database, query.where(UnitRow.id.in_(some), *wanted.where(within=True)).order_by(UnitRow.id))
+        last = some[-1] if len(some) == most else None
+    else:
+        found = fetched(database, query.where(*wanted.where(after)).order_by(UnitRow.id).limit(most))
+        last = found[-1][0] if len(found) == most else None
     pattern = wanted.pattern
-    ids = [ident for ident, path in found if pattern is None or pattern.match(path)]
-    return ids, found[-1][0] if len(found) == most else None
+    return [ident for ident, path in found if pattern is None or pattern.match(path)], last
+
+
+def member_ids(repository: str, after: int, most: int) -> Any:
+    """The query for the ids of the next units of a repository, in order.
+
+    By its id, from the index that has them in order: asked with a join or EXISTS, PostgreSQL lists the whole repository
+    anew for each page where it takes that for less (94 s for 100,000 units of a million).
+    """
+    ident = RepositoryRow.select(RepositoryRow.id).where(RepositoryRow.name == repository)
+    query = UnitRepositoryRow.select(UnitRepositoryRow.unit)
+    query = query.where(UnitRepositoryRow.repository == ident, UnitRepositoryRow.unit > after)
+    return query.order_by(UnitRepositoryRow.unit).limit(most)
 
 
 def unlisted(
@@ -129,10 +154,10 @@ def repositories(database: Database) -> list[str]:
 
 def members(database: Database, repository: str, after: int, most: int) -> tuple[list[tuple[int, bytes]], int | None]:
     """Id and identity of the next units of this repository, beyond the id ``after``; and the last id, None: no more."""
-    query = UnitRepositoryRow.select(UnitRow.id, UnitRow.identity).join(UnitRow).switch(UnitRepositoryRow)
-    query = query.join(RepositoryRow).where(RepositoryRow.name == repository, UnitRepositoryRow.unit > after)
-    found = fetched(database, query.order_by(UnitRepositoryRow.unit).limit(most))
-    return [(ident, bytes(key)) for ident, key in found], found[-1][0] if len(found) == most else None
+    some = [ident for (ident,) in fetched(database, member_ids(repository, after, most))]
+    query = UnitRow.select(UnitRow.id, UnitRow.identity).where(UnitRow.id.in_(some))
+    found = fetched(database, query.order_by(UnitRow.id)) if some else []
+    return [(ident, bytes(key)) for ident, key in found], some[-1] if len(some) == most else None
 
 
 def find(database: Database, ident: int | str | Mapping[str, Any]) -> Unit | None:
