@@ -741,8 +741,15 @@ PULP_WRONGLY = {
     "a line that is none": ("[a]\nbase_url: http://a/\ns3cret\n", r"a.conf is no INI file: a line cannot be read"),
     "twice": ("[a]\nbase_url: http://a/\n[a]\n", r"a section is there twice \(line 3\)"),
     "no URL": ("[a]\ntype: yum\n", r"a.conf: \[a\] base_url: it is missing"),
-    "no priority": ("[a]\nbase_url: http://a/\npriority: first\n", r"\[a\] priority: a whole number"),
-    "no flag": ("[a]\nbase_url: http://a/\nenabled: perhaps\n", r"\[a\] enabled: true or false"),
+    "no URL that can be meant": (
+        "[a]\nbase_url: nowhere\nheaders: A=b\n",
+        r"^[^:]*a.conf: \[a\] base_url: bad URL 'nowhere/'",
+    ),
+    "no priority": (
+        "[a]\nbase_url: http://a/\npriority: first\n",
+        r"^[^:]*a.conf: \[a\] priority: a whole number [^:]*$",
+    ),
+    "no flag": ("[a]\nbase_url: http://a/\nenabled: perhaps\n", r"^[^:]*a.conf: \[a\] enabled: true or false [^:]*$"),
     "half of a pair": (
         "[a]\nbase_url: http://a/\nbasic_auth_password: s3cret\n",
         r"\[a\] basic_auth_username: it is mis",

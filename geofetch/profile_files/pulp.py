@@ -98,14 +98,10 @@ class _Section:
     def imported(self) -> Imported:
         urls = self._urls()
         profile = self._profile(urls)
+        priority, enabled = self._priority(), self._flag("enabled", True)
+        asked_by = self.name if profile is not None else None
         try:
-            source = ContentSource(
-                self.name,
-                urls,
-                priority=self._priority(),
-                profile=self.name if profile is not None else None,
-                enabled=self._flag("enabled", True),
-            )
+            source = ContentSource(self.name, urls, priority=priority, profile=asked_by, enabled=enabled)
         except SpecError as exc:
             raise self.where.wrong("base_url", str(exc)) from exc
         return Imported(source, profile, tuple(self.left_out))
@@ -148,6 +144,9 @@ class _Section:
             return None
         try:
             scheme, host, port = checked_origin(urls[0])
+        except SpecError as exc:
+            raise self.where.wrong("base_url", str(exc)) from exc
+        try:
             bound = None if scheme == "file" else (f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}",)
             return Profile(name=self.name, origins=bound, **told)
         except SpecError as exc:
