@@ -20,6 +20,7 @@ import gevent
 from gevent.lock import Semaphore
 
 from . import limits
+from .digest import algorithm
 from .errors import Cancelled, FetchError, SpecError
 from .events import Outcome
 from .hooks import checked, plain
@@ -449,11 +450,35 @@ def fetch(
 #: All that ``fetch`` can be told; and what it calls that a Pool calls otherwise.
 _TOLD = sorted({*_SETTINGS, *(fetch.__kwdefaults__ or ())})
 _OTHERWISE = {"store": "to"}
+#: What users of requests and of checksum tools write, and what says it here.
+_OF_PROFILES = ("headers", "auth", "cert", "verify", "proxies")
+_OF_DIGESTS = ("checksum", "checksums", "hash")
 
 
 def _cure(unknown: Iterable[str]) -> str:
-    """What was meant by these names, where one is near; else what headers are to be said by."""
-    # Below 0.8 "checksum" would be taken for "check".
-    near = [_OTHERWISE.get(name) or next(iter(difflib.get_close_matches(name, _TOLD, 1, 0.8)), "") for name in unknown]
+    """What was meant by these names, where one is near or known from elsewhere; else which there are."""
+    # Known first: "proxies" is near "profiles", too.
+    known = {name: _said_elsewhere(name) for name in unknown}
+    near = [_near(name) for name, cure in known.items() if not cure]
     meant = ", ".join(f"{name}=" for name in near if name)
-    return f"did you mean {meant}?" if meant else "headers and auth are a Profile's: profile="
+    cures = [f"did you mean {meant}?"] if meant else []
+    cures += dict.fromkeys(cure for cure in known.values() if cure)
+    return "; ".join(cures) or f"there are {', '.join(_TOLD)}"
+
+
+def _near(name: str) -> str:
+    # Below 0.8 "check" is what many words would be taken for.
+    return _OTHERWISE.get(name) or next(iter(difflib.get_close_matches(name, _TOLD, 1, 0.8)), "")
+
+
+def _said_elsewhere(name: str) -> str:
+    if name in _OF_PROFILES:
+        return "headers, auth, cert, verify and proxies are a Profile's: profile="
+    if name == "cookies":
+        return "cookies are a Session's: session="
+    if name in _OF_DIGESTS:
+        return 'digests="sha256:…" says it'
+    try:
+        return f'digests="{algorithm(name)}:…" says it'
+    except SpecError:
+        return ""

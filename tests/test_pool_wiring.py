@@ -233,8 +233,35 @@ def test_fetch_names_what_it_does_not_know() -> None:
         pytest.param({"store": "x"}, "knows no store; did you mean to=?", id="store"),
         pytest.param({"timeouts": 1}, "knows no timeouts; did you mean timeout=?", id="timeouts"),
         pytest.param({"hook": {}, "digest": "x"}, "no digest, hook; did you mean digests=, hooks=?", id="two"),
+        *(
+            pytest.param(
+                {name: "x"},
+                f"knows no {name}; headers, auth, cert, verify and proxies are a Profile's: profile=",
+                id=name,
+            )
+            for name in ("headers", "auth", "cert", "verify", "proxies")
+        ),
+        pytest.param({"cookies": {}}, "knows no cookies; cookies are a Session's: session=", id="cookies"),
+        pytest.param({"sha256": "x"}, 'knows no sha256; digests="sha256:…" says it', id="sha256"),
+        pytest.param({"sha3_512": "x"}, 'knows no sha3_512; digests="sha3_512:…" says it', id="sha3"),
+        pytest.param({"checksum": "x"}, 'knows no checksum; digests="sha256:…" says it', id="checksum"),
         pytest.param(
-            {"checksum": "x"}, "knows no checksum; headers and auth are a Profile's: profile=", id="none-near"
+            {"auth": "x", "headers": {}, "md5": "x"},
+            "knows no auth, headers, md5; headers, auth, cert, verify and proxies are a Profile's: profile=;"
+            ' digests="md5:…" says it',
+            id="several",
+        ),
+        pytest.param(
+            {"digest": "x", "sha1": "x"},
+            'knows no digest, sha1; did you mean digests=?; digests="sha1:…" says it',
+            id="near-and-known",
+        ),
+        pytest.param(
+            {"colour": "red"},
+            "knows no colour; there are check, deadline, decode, digests, hooks, low_speed, offload, on_error,"
+            " per_host, profile, profiles, progress, recorder, repository, retries, session, size, sources, stages,"
+            " timeout, to, unit",
+            id="none-near",
         ),
     ],
 )
