@@ -49,6 +49,24 @@ def test_it_is_a_requests_session(mirror: Mirror) -> None:
     assert geofetch.Session is Session
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("proxied", [False, True], ids=["straight", "proxied"])
+def test_a_refused_connection_is_told_in_requests_own_words(origins: Origins, scheme: str, proxied: bool) -> None:
+    port, proxy = (origins.refusing().base.rpartition(":")[2] for _ in range(2))
+    proxies = {"http": f"http://127.0.0.1:{proxy}", "https": f"http://127.0.0.1:{proxy}"} if proxied else None
+    told = []
+    for get in (requests.get, geofetch.get, Session().get):
+        with pytest.raises(requests.ConnectionError, match=r"^HTTPS?ConnectionPool\(host='127.0.0.1', port=") as caught:
+            get(f"{scheme}://127.0.0.1:{port}/a", proxies=proxies)
+        told.append(str(caught.value))
+    assert told[1:] == [told[0]] * 2
+
+
+def test_an_answer_that_does_not_come_names_the_pool_as_requests_does(origins: Origins) -> None:
+    with pytest.raises(requests.ReadTimeout, match=r"^HTTPConnectionPool\(host='127.0.0.1', port=\d+\): "):
+        geofetch.get(origins.silent().base, timeout=0.2)
+
+
 def test_closing_closes_nothing_that_others_share(mirror: Mirror) -> None:
     file = mirror.serves(b"x")
     other = Session()

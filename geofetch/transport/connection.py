@@ -44,6 +44,9 @@ class _Cooperative(HTTPConnection):
     #: False: everything goes http.client's way, which is what tests hold ours against.
     fast = True
 
+    #: What the texts of errors call it, as those of requests do.
+    shown_as: str
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         #: The right to be open; left when the connection rests or closes.
@@ -64,11 +67,14 @@ class _Cooperative(HTTPConnection):
         except OSError as exc:
             if exc.__class__.__name__ == "gaierror":
                 raise NameResolutionError(self.host, self, exc) from exc  # type: ignore[arg-type]
-            raise NewConnectionError(self, f"no connection to {self.host}: {exc}") from exc
+            raise NewConnectionError(self, f"Failed to establish a new connection: {exc}") from exc
         sock.settimeout(timeout)
         self.served = 0
         self._answer = self._flow = None
         return sock
+
+    def __str__(self) -> str:
+        return f"{self.shown_as}(host={self.host!r}, port={self.port!r})"
 
     @contextmanager
     def _in_time(self) -> Iterator[None]:
@@ -270,6 +276,8 @@ def _stays_open(head: Head) -> bool:
 class PlainConnection(_Cooperative):
     """HTTP over a gevent socket."""
 
+    shown_as = "HTTPConnection"
+
     def connect(self) -> None:
         with self._in_time():
             super().connect()
@@ -277,6 +285,8 @@ class PlainConnection(_Cooperative):
 
 class TLSConnection(_Cooperative, HTTPSConnection):
     """HTTPS over a gevent socket."""
+
+    shown_as = "HTTPSConnection"
 
     def connect(self) -> None:
         with self._in_time():

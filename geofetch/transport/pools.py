@@ -65,6 +65,10 @@ class _SharedPool(HTTPConnectionPool):
         self.pool: Any = Idle()
         self._hub, self._process = gevent.get_hub(), process()
 
+    def __str__(self) -> str:
+        # The texts of urllib3's errors begin with it, and their readers know requests' own.
+        return f"{str(self.scheme).upper()}ConnectionPool(host={self.host!r}, port={self.port!r})"
+
     def _get_conn(self, timeout: float | None = None) -> Any:
         while True:
             try:
