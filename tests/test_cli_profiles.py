@@ -375,6 +375,9 @@ def test_pulps_sources_are_imported_and_asked_before_the_manifests_own(
     arguments = ("--into", "store", "--profiles", path, "--retries", "0", "-u", "home:s3cret-home")
     done = run("sync", tree.sums_url, *arguments, "--alternate", "all", cwd=tmp_path)
     assert done.code == 0, done.err
+    # Of three files the first source had nothing, or another version, and the second nothing.
+    assert ", 6 asked elsewhere\n" in done.err
+    assert "retried" not in done.err
     for name, content in tree.contents.items():
         assert (tmp_path / "store" / name).read_bytes() == content
     assert {name: count for name, count in tree.hits.items() if name in tree.names} == dict.fromkeys(tree.names[3:], 1)

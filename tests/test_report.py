@@ -70,8 +70,8 @@ class Download:
         for hook in hooks[fact]:
             assert hook(*told) is None
 
-    def start(self, length: int | None = None, encoding: str = "") -> Download:
-        self.attempts.append(Attempt(self.spec, self.spec.source, len(self.attempts) + 1))
+    def start(self, length: int | None = None, encoding: str = "", source: int = 0) -> Download:
+        self.attempts.append(Attempt(self.spec, self.spec.sources[source], len(self.attempts) + 1))
         self.tried = Door([self.report]).bound(self.attempts[-1])
         self.tell(self.tried, "started")
         self.tell(self.tried, "headers", Head(200, {}, length, True, encoding, self.spec.source.shown))
@@ -146,6 +146,23 @@ def test_bytes_of_a_failed_try_leave_the_net_and_are_counted_apart(open_report: 
     assert (now.bytes_done, now.bytes_wasted, now.retries, now.failed) == (100, 64, 1, 1)
     assert now.bytes_total == 100  # nobody waits for the bytes of what failed
     assert now.running == 0
+
+
+def test_the_next_source_is_counted_apart_from_the_same_one_again(open_report: Callable[..., Report]) -> None:
+    report = open_report()
+    spec = Spec(sources=["http://a.example/x", "http://b.example/x"], path="x", size=1)
+    one, twin = Download(report, spec=spec), Download(report, spec=spec)  # the same Spec, wanted twice at once
+    for download in (one, twin):
+        download.start(1).fail()
+    assert (report.tally().retries, report.tally().elsewhere) == (0, 0)
+    for download in (one, twin):
+        download.start(1, source=1).fail()
+    assert (report.tally().retries, report.tally().elsewhere) == (0, 2)
+    one.start(1).fail().start(1, source=1).store(1)
+    assert (report.tally().retries, report.tally().elsewhere) == (2, 2)
+    twin.end("failed", error=Truncated("cut"))
+    Download(report, spec=spec).start(1).store(1)
+    assert (report.tally().retries, report.tally().elsewhere) == (2, 2)
 
 
 def test_what_was_published_and_not_recorded_is_wasted(open_report: Callable[..., Report]) -> None:
@@ -411,6 +428,7 @@ def test_the_summary_says_what_the_numbers_say() -> None:
             adopted=10,
             failed=3,
             retries=1,
+            elsewhere=2,
             items_total=500,
             bytes_done=1_150_000_000,
             bytes_adopted=50_000_000,
@@ -418,7 +436,7 @@ def test_the_summary_says_what_the_numbers_say() -> None:
             rate_bps=25_000_000.0,
             left_s=118.0,
         ).summary()
-        == "120/500 files, 1.2 GB of 4.0 GB, 25 MB/s, 1 min left, 3 failed, 1 retried"
+        == "120/500 files, 1.2 GB of 4.0 GB, 25 MB/s, 1 min left, 3 failed, 1 retried, 2 asked elsewhere"
     )
     assert Tally(planned=3, stored=2, bytes_done=7, bytes_total=9).summary() == "2 files, 7 B"
     assert (
@@ -500,7 +518,7 @@ def test_json_lines_carry_every_number_with_its_unit() -> None:
     sink = JsonLines(stream)
     for tenth in range(12):
         sink(at(tenth / 10))
-    sink(at(1.23456, bytes_total=7, rate_bps=2.5, left_s=0.8, retries=2, final=True))
+    sink(at(1.23456, bytes_total=7, rate_bps=2.5, left_s=0.8, retries=2, elsewhere=1, final=True))
     first, last = map(json.loads, stream.getvalue().splitlines())
     assert (first["elapsed_s"], first["final"], first["left_s"], first["rate_bps"]) == (1.0, False, None, None)
     assert last == {
@@ -515,6 +533,7 @@ def test_json_lines_carry_every_number_with_its_unit() -> None:
         "cancelled": 0,
         "items_total": 4,
         "retries": 2,
+        "elsewhere": 1,
         "bytes_done": 5,
         "bytes_adopted": 0,
         "bytes_wasted": 0,

@@ -25,12 +25,14 @@ WINDOW_S = 5.0
 class Item:
     """One planned spec; ``expected`` is the size its file will have, as far as anybody has told."""
 
-    __slots__ = ("expected", "planned", "spec")
+    __slots__ = ("asked", "expected", "planned", "spec")
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
         self.expected = spec.size
         self.planned = False
+        #: The sources that were asked, by identity: the number of the first try of each.
+        self.asked: dict[int, int] = {}
 
 
 class Sum:
@@ -42,6 +44,7 @@ class Sum:
         self._planned = 0
         self._by_state = {"stored": 0, "adopted": 0, "failed": 0, "cancelled": 0}
         self._retries = 0
+        self._elsewhere = 0
         self._settled = 0
         self._adopted = 0
         self._wasted = 0
@@ -85,8 +88,17 @@ class Sum:
     def start(self, attempt: Attempt, count: Callable[[], int]) -> None:
         self._active[id(attempt)] = count
         self._current = attempt.spec.path
-        if attempt.number > 1:
+        items = self._items.get(id(attempt.spec))
+        if items and attempt.source is not None:
+            self._ask(items[0].asked, attempt)
+
+    def _ask(self, asked: dict[int, int], attempt: Attempt) -> None:
+        first = asked.get(id(attempt.source))
+        if first is not None and first < attempt.number:  # else the same Spec is wanted twice at once
             self._retries += 1
+        elif attempt.number > min(asked.values(), default=attempt.number):
+            self._elsewhere += 1
+        asked.setdefault(id(attempt.source), attempt.number)
 
     def announce(self, spec: Spec, length: int | None) -> None:
         """A size that a source told; what the spec itself told stands."""
@@ -132,6 +144,7 @@ class Sum:
             running=len(self._active),
             **self._by_state,
             retries=self._retries,
+            elsewhere=self._elsewhere,
             items_total=items_total,
             bytes_done=done,
             bytes_adopted=self._adopted,

@@ -76,9 +76,10 @@ class JsonLines:
     """One JSON object a line, every second and at the end.
 
     ``event`` is always "progress"; ``schema`` 1.  Counts of items: ``planned``, ``waiting``, ``running``, ``stored``,
-    ``adopted``, ``failed``, ``cancelled``, ``items_total`` (null: not known); of tries: ``retries``.  Bytes:
-    ``bytes_done``, ``bytes_adopted``, ``bytes_wasted``, ``bytes_total`` (null: not known).  ``rate_bps`` in bytes a
-    second, ``elapsed_s`` and ``left_s`` in seconds (null: not known).  ``final``: true on the last line, only there.
+    ``adopted``, ``failed``, ``cancelled``, ``items_total`` (null: not known); of tries: ``retries``, ``elsewhere``.
+    Bytes: ``bytes_done``, ``bytes_adopted``, ``bytes_wasted``, ``bytes_total`` (null: not known).  ``rate_bps`` in
+    bytes a second, ``elapsed_s`` and ``left_s`` in seconds (null: not known).  ``final``: true on the last line, only
+    there.
     What each means stands with :class:`Tally`.  Fields may be added; a change of one is a new ``schema``.
     """
 
@@ -106,6 +107,7 @@ def _fields(tally: Tally) -> dict[str, Any]:
         **tally.states,
         "items_total": tally.items_total,
         "retries": tally.retries,
+        "elsewhere": tally.elsewhere,
         "bytes_done": tally.bytes_done,
         "bytes_adopted": tally.bytes_adopted,
         "bytes_wasted": tally.bytes_wasted,

@@ -18,7 +18,8 @@ class Tally:
 
     ``planned`` items were taken from the input; each of them ends as ``stored``, ``adopted``, ``failed`` or
     ``cancelled``; ``running`` of the others are being fetched right now.  ``items_total`` is how many there will be
-    (None: not told).  ``retries`` counts tries that failed and were followed by another one.
+    (None: not told).  ``retries`` counts tries of a source that had been asked before, ``elsewhere`` those of another
+    one after a source had failed: where a content source does not have a file, the next is asked.
 
     ``bytes_done`` are the bytes of files that are whole or under way: those of a try that failed leave it again, and
     are counted by ``bytes_wasted``.  ``bytes_adopted`` are those of files that were there already.  ``bytes_total`` is
@@ -36,6 +37,7 @@ class Tally:
     failed: int = 0
     cancelled: int = 0
     retries: int = 0
+    elsewhere: int = 0
     items_total: int | None = None
     bytes_done: int = 0
     bytes_adopted: int = 0
@@ -98,7 +100,12 @@ class Tally:
 
     def troubles(self) -> str:
         """What went wrong, in words; "" for nothing."""
-        counted = ((self.failed, "failed"), (self.cancelled, "cancelled"), (self.retries, "retried"))
+        counted = (
+            (self.failed, "failed"),
+            (self.cancelled, "cancelled"),
+            (self.retries, "retried"),
+            (self.elsewhere, "asked elsewhere"),
+        )
         return ", ".join(f"{count} {what}" for count, what in counted if count)
 
 
