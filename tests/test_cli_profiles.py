@@ -81,6 +81,7 @@ def test_a_profile_is_added_listed_shown_and_removed(profiles: Any, path: Path, 
     }
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert profiles("list").out.split("\t") == [
+        "profile",
         "mirror",
         "https://mirror.example",
         "basic, reader, X-Team, X-Token, ?sig=",
@@ -367,10 +368,11 @@ def test_pulps_sources_are_imported_and_asked_before_the_manifests_own(
     assert profiles("import", folder).code == 2
     assert profiles("import", folder, "--replace").code == 0
     rows = [line.split("\t") for line in profiles("list").out.splitlines()]
+    assert [row[:2] for row in rows[:1]] == [["profile", "near"]]
     assert rows[1:] == [
-        ["near", "0", "near", near.base + "/pub/"],
-        ["off", "0", "nobody: not enabled", off.base + "/"],
-        ["empty", "1", "-", empty.base + "/"],
+        ["source", "near", "0", "near", "yes", near.base + "/pub/"],
+        ["source", "off", "0", "-", "no", off.base + "/"],
+        ["source", "empty", "1", "-", "yes", empty.base + "/"],
     ]
     arguments = ("--into", "store", "--profiles", path, "--retries", "0", "-u", "home:s3cret-home")
     done = run("sync", tree.sums_url, *arguments, "--alternate", "all", cwd=tmp_path)
@@ -405,6 +407,22 @@ def test_what_is_imported_is_encrypted_where_the_file_names_a_key(profiles: Any,
     assert Profiles.load(path).table("near")["password"].startswith("fernet:")
 
 
+def test_who_a_source_that_is_not_enabled_would_be_asked_by_is_told(profiles: Any, path: Path) -> None:
+    path.write_text(
+        '[profiles.a]\ntoken = "s3cret"\n[sources.s]\nurls = ["https://h/"]\nprofile = "a"\nenabled = false\n'
+    )
+    path.chmod(0o600)
+    assert profiles("list").out.splitlines() == ["profile\ta\tany\ttoken\t-\t-\t-", "source\ts\t0\ta\tno\thttps://h/"]
+    told = profiles("list", "--json")
+    assert [(one["event"], one["name"]) for one in told.objects] == [("profile", "a"), ("source", "s")]
+    assert (told.objects[1]["profile"], told.objects[1]["enabled"]) == ("a", False)
+    assert "s3cret" not in told.out + told.err
+    reference = (ROOT / "docs/reference/command.rst").read_text(encoding="utf-8")
+    for one in told.objects:
+        rows = documents.rows(reference, f"json-profiles-{one['event']}")
+        assert {name for row in rows for name in re.findall(r"``(\w+)``", row[0])} == set(one)
+
+
 def test_on_a_terminal_it_is_a_table(profiles: Any, path: Path) -> None:
     path.write_text('[profiles.a]\ntoken = "env:A"\n[sources.s]\nurls = ["https://h/"]\npriority = 2\nprofile = "a"\n')
     ours, theirs = pty.openpty()
@@ -418,8 +436,8 @@ def test_on_a_terminal_it_is_a_table(profiles: Any, path: Path) -> None:
     assert lines == [
         ["name", "for", "signs", "in", "by", "TLS", "proxy", "secrets"],
         ["a", "any", "token", "-", "-", "env"],
-        ["content", "source", "priority", "asked", "by", "URL"],
-        ["s", "2", "a", "https://h/"],
+        ["content", "source", "priority", "asked", "by", "enabled", "URL"],
+        ["s", "2", "a", "yes", "https://h/"],
     ]
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["profiles"]
 
 COLUMNS = ("name", "for", "signs in by", "TLS", "proxy", "secrets")
-SOURCE_COLUMNS = ("content source", "priority", "asked by", "URL")
+SOURCE_COLUMNS = ("content source", "priority", "asked by", "enabled", "URL")
 
 
 @click.group(short_help="Keep who you are, and whom you trust, by name.")
@@ -54,7 +54,12 @@ for _command in (add, imported, test):
 @options.profiles_file()
 @options.asking("One JSON object a profile, and one a content source.")
 def listed(**given: Any) -> int:
-    """List the profiles and content sources that are kept; no secret is looked for."""
+    """List the profiles and content sources that are kept; no secret is looked for, and none is shown.
+
+    Piped, a line is a profile or a content source, its fields parted by TABs: the word profile, then name, for, signs
+    in by, TLS, proxy, secrets; or the word source, then name, priority, asked by, enabled, URL.  --json tells all of
+    it.
+    """
     return perform("profiles list", given, _list)
 
 
@@ -109,10 +114,10 @@ def _list(work: Work) -> int:
         for one in kept.sources.values():
             put({"event": "source", "name": one.name, **_source_fields(one)})
         return codes.OK
-    put_table(COLUMNS, map(_cells, kept.values()))
+    put_table(COLUMNS, map(_cells, kept.values()), mark="profile")
     if kept.sources:
         ordered = sorted(kept.sources.values(), key=lambda one: (one.priority, one.name))
-        put_table(SOURCE_COLUMNS, map(_source_cells, ordered))
+        put_table(SOURCE_COLUMNS, map(_source_cells, ordered), mark="source")
     if not kept:
         work.console.say(f"no profiles in {kept.path}; geofetch profiles add NAME keeps one")
     return codes.OK
@@ -184,19 +189,19 @@ def _source_fields(one: ContentSource) -> dict[str, Any]:
 def _source_cells(one: ContentSource) -> tuple[str, ...]:
     found = _source_fields(one)
     more = f" and {len(one.urls) - 1} more" if len(one.urls) > 1 else ""
-    asked = found["profile"] or "-"
-    return one.name, str(one.priority), asked if one.enabled else "nobody: not enabled", found["urls"][0] + more
+    asked_by, enabled = found["profile"] or "-", "yes" if one.enabled else "no"
+    return one.name, str(one.priority), asked_by, enabled, found["urls"][0] + more
 
 
-def put_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table on a terminal; elsewhere a line a row, its fields parted by TABs."""
+def put_table(columns: Sequence[str], rows: Iterable[Sequence[str]], mark: str | None = None) -> None:
+    """A table on a terminal; elsewhere a line a row, its fields parted by TABs, the first of them ``mark``."""
     from ..report.tally import printable
     from .output import put_line
 
     cleaned = [[printable(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         for row in cleaned:
-            put_line("\t".join(row))
+            put_line("\t".join(row if mark is None else (mark, *row)))
         return
     if cleaned:
         from rich.console import Console
