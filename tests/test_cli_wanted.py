@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from geofetch import FileStore, Recorder
 from geofetch.upkeep import repair, verify
 
@@ -83,6 +85,33 @@ def test_what_is_put_off_is_fetched_by_repair(mirror: Mirror, tmp_path: Path) ->
     assert run("repair", "--into", "store", cwd=tmp_path).code == 0
     assert {(one["pending"], one["tries"]) for one in units_of(tmp_path / "store").values()} == {(None, 0)}
     assert stored(tmp_path / "store") == set(tree.names)
+
+
+@pytest.mark.parametrize("flag", [("--later",), ("--policy", "on_demand")], ids=["later", "on demand"])
+def test_a_folder_that_nothing_was_stored_in_yet_is_none_that_is_unmounted(
+    flag: tuple[str, ...], mirror: Mirror, tmp_path: Path
+) -> None:
+    tree = mirror.tree(3, (1, 2000))
+    db = ("--db", "sqlite:///l.db")
+    assert run("sync", tree.sums_url, "--into", "new", *db, *flag, cwd=tmp_path).code == 0
+    url = mirror.serves(b"x", name="x").url
+    assert run("get", url, "--into", "other", *db, cwd=tmp_path).code == 0
+    for where in (("--into", "new"), ()):
+        done = run("verify", *where, *db, "--json", cwd=tmp_path)
+        assert (done.code, done.objects[-1]["not_fetched"]) == (0, 3), done.err
+    assert not (tmp_path / "new").exists()
+    if flag == ("--later",):
+        (tmp_path / "new").mkdir()  # what users try
+    done = run("repair", "--into", "new", *db, "--on-demand", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert {name: (tmp_path / "new" / name).read_bytes() for name in stored(tmp_path / "new")} == tree.contents
+    # From now on it is one whose disk may be missing.
+    (tmp_path / "new").rename(tmp_path / "unmounted")
+    done = run("repair", "--into", "new", *db, "--on-demand", cwd=tmp_path)
+    assert done.code == 12, done.err
+    assert f"new is not there; is its disk mounted? If all of it is gone, make the folder {tmp_path}/new/.geofetch" in (
+        done.err
+    )
 
 
 def test_a_file_that_is_stored_in_another_version_stays_and_is_told(mirror: Mirror, tmp_path: Path) -> None:

@@ -395,6 +395,7 @@ def test_sync_verify_and_repair_on_an_ftp_server(
     assert told["repair"] == {"repaired": 3}
     kept = {path: content for path, content in files(folder).items() if not path.startswith(".geofetch")}
     assert kept == tree.contents
-    gone = command(["verify", *into[2:], "--into", f"fsspec+{served.url('elsewhere')}"])
+    folder.rename(folder.with_name(f"{name}-moved"))
+    gone = command(["verify", *into])
     assert (gone.returncode, "is not there; is it the right server" in gone.stderr) == (12, True), gone.stderr
     assert PASSWORD not in done.stdout + done.stderr + mended.stdout + mended.stderr

@@ -100,13 +100,21 @@ def _store_of(name: str, recorder: Recorder, told: Mapping[str, Any]) -> Store:
     from ..store.s3 import is_s3
 
     root = name if _is_url(name) else root_of(name)
-    if root is None or not (_is_url(root) or os.path.isdir(root)):
+    if root is None:
+        raise StoreError(f"{name or 'a store without a name'} is no place that a command can look into")
+    # Where nothing was ever stored nothing can be missing: a folder is made when the first file comes.
+    first = next(recorder.units(store=name, fetched=True), None)
+    if first is not None and not _is_url(root):
         # An unmounted disk must not become ten thousand missing files.
-        raise StoreError(f"{root or name} is not there; is its disk mounted?")
-    first = next(recorder.units(store=name), None)
-    if first is not None and not _is_url(root) and not os.listdir(root):
+        if not os.path.isdir(root):
+            raise StoreError(
+                f"{root} is not there; is its disk mounted? If all of it is gone, make the folder {root}/{OURS}"
+            )
         # What a disk is mounted at is there without it, too; and a repair would fill the disk that it is on.
-        raise StoreError(f"{root} is empty; is its disk mounted? If all of it is gone, make the folder {OURS} in it")
+        if not os.listdir(root):
+            raise StoreError(
+                f"{root} is empty; is its disk mounted? If all of it is gone, make the folder {OURS} in it"
+            )
     filed = first is not None and re.fullmatch(r"sha256/[0-9a-f]{2}/[0-9a-f]{64}", first.store_key) is not None
     store = tree_for(root, layout="digest" if filed else "path", durable=bool(told.get("durable")))
     if is_s3(name) and store.name != name:
@@ -116,7 +124,7 @@ def _store_of(name: str, recorder: Recorder, told: Mapping[str, Any]) -> Store:
         )
     store.ready()
     there = getattr(store, "there", None)
-    if there is not None and not there():
+    if first is not None and there is not None and not there():
         raise StoreError(f"{name} is not there; is it the right server, and the right folder?")
     return store
 
