@@ -138,6 +138,34 @@ def test_what_a_user_gets_wrong_is_one_line_and_code_2(arguments: Sequence[str],
     assert files_in(tmp_path) == set()
 
 
+ONLY_ASKING = [
+    ("verify",),
+    ("verify", "--into", "mirror"),
+    ("verify", "--repair"),
+    ("repair",),
+    ("repair", "--into", "mirror"),
+    ("units", "list"),
+    ("units", "show", "a"),
+    ("units", "export"),
+    ("units", "gc"),
+    ("sources", "list"),
+    ("sources", "test"),
+    ("repositories", "list"),
+    ("repositories", "show", "a"),
+    ("repositories", "diff", "a", "b"),
+    ("doctor",),
+]
+
+
+@pytest.mark.parametrize("words", ONLY_ASKING, ids=" ".join)
+def test_records_whose_name_is_mistyped_are_not_begun(words: Sequence[str], tmp_path: Path) -> None:
+    (tmp_path / "mirror").mkdir()
+    done = run(*words, "--db", "sqlite:///typo.db", cwd=tmp_path)
+    assert done.code == 2, done.err
+    assert f"no records in sqlite:///typo.db: {tmp_path}/typo.db is not there" in done.err
+    assert (done.out, files_in(tmp_path)) == ("", set())
+
+
 def test_no_arguments_are_a_question(tmp_path: Path) -> None:
     done = run(cwd=tmp_path)
     assert done.code == 2

@@ -55,7 +55,6 @@ def test_units_are_listed_filtered_and_parted_by_tabs(store: Path, tree: Tree) -
     assert len(units("list", "-n", "5", store=store).out.splitlines()) == 5
     assert len(units("list", "--path", "f0000*", store=store).out.splitlines()) == 10
     assert units("list", "--state", "missing", store=store).out == ""
-    assert units("list", "--repository", "other", store=store).out == ""
 
 
 def test_a_unit_is_shown_by_its_path_its_id_and_its_key(store: Path, tree: Tree) -> None:
@@ -65,7 +64,7 @@ def test_a_unit_is_shown_by_its_path_its_id_and_its_key(store: Path, tree: Tree)
     key = json.dumps({"type": by_path["unit"]["type"], **by_path["unit"]["key"]})
     assert json.loads(units("show", key, store=store).out) == by_path
     unknown = units("show", "nobody", store=store)
-    assert unknown.code == 7
+    assert unknown.code == 2
     assert "no unit goes by 'nobody'" in unknown.err
 
 

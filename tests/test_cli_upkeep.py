@@ -277,6 +277,79 @@ def test_a_folder_that_is_empty_is_not_taken_for_a_thousand_missing_files(tree: 
     assert {one.name for one in (tmp_path / "store").iterdir()} - {".geofetch"} == set(tree.names)
 
 
+def test_records_that_know_nothing_of_a_folder_verify_nothing(store: Path, tmp_path: Path) -> None:
+    into = ("--into", "store", "--db", "sqlite:///others.db")
+    Recorder(f"sqlite:///{tmp_path}/others.db").close()
+    with Recorder(f"sqlite:///{tmp_path}/others.db") as recorder:
+        assert recorder.count() == 0
+    for words in (("verify",), ("verify", "--repair"), ("repair",)):
+        done = run(*words, *into, cwd=tmp_path)
+        assert done.code == 2, done.err
+        assert "nothing was checked: these records know no file in store" in done.err
+        assert run(*words, *into[2:], cwd=tmp_path).code == 2
+    # Files of the folder that are called otherwise are none that it does not know.
+    done = run("verify", "--into", "store", "--path", "nothing*", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert "0 files checked" in done.err
+
+
+def test_a_store_that_cannot_be_reached_leaves_the_others(store: Path, tree: Tree, tmp_path: Path) -> None:
+    db = ("--db", "sqlite:///units.db")
+    for name in ("a", "b", "c"):
+        assert run("sync", tree.sums_url, "--into", name, *db, cwd=tmp_path).code == 0
+    assert run("verify", *db, cwd=tmp_path).code == 0
+    flipped(tmp_path / "c" / tree.names[0])
+    (tmp_path / "b" / tree.names[0]).unlink()
+    assert run("verify", "--into", "b", *db, cwd=tmp_path).code == 11
+    (tmp_path / "b").rename(tmp_path / "unmounted")
+    done = run("verify", *db, "--json", cwd=tmp_path)
+    summary = done.objects[-1]
+    assert (done.code, summary["exit_code"], summary["ok"]) == (3, 3, False), done.err  # 11 and 12
+    assert (summary["checked"], summary["corrupt"], summary["unchecked"], summary["passed_over"]) == (60, 1, 30, 0)
+    (away,) = summary["unreached"]
+    assert (away["store"], away["files"], away["error"]["type"]) == (f"file://{tmp_path}/b", 30, "StoreError")
+    done = run("repair", *db, "--json", cwd=tmp_path)
+    summary = done.objects[-1]
+    assert (done.code, summary["repaired"], summary["unchecked"]) == (12, 1, 1), done.err
+    assert (tmp_path / "c" / tree.names[0]).read_bytes() == tree.contents[tree.names[0]]
+    done = run("verify", *db, cwd=tmp_path)
+    assert done.code == 12
+    assert done.err.count("b is not there; is its disk mounted?") == 1
+    assert "60 files checked: 60 present" in done.err
+    assert "; 30 not checked, in stores that could not be reached" in done.err
+    assert run("verify", "--repair", *db, cwd=tmp_path).code == 12
+    assert run("verify", "--into", "b", *db, cwd=tmp_path).code == 12
+    with Recorder(f"sqlite:///{tmp_path}/units.db") as recorder:
+        assert (recorder.count(state="present"), recorder.count(state="missing")) == (89, 1)
+
+
+def test_a_name_that_nobody_knows_is_a_wrong_usage(store: Path, tree: Tree, tmp_path: Path) -> None:
+    there = "no repository is called 'mian' in these records; there are main (geofetch repositories list)"
+    for words in (
+        ("verify", "--repository", "mian"),
+        ("repair", "--repository", "mian"),
+        ("units", "list", "--repository", "mian"),
+        ("units", "export", "--repository", "mian"),
+        ("sources", "list", "--repository", "mian"),
+        ("repositories", "show", "mian"),
+        ("repositories", "diff", "main", "mian"),
+    ):
+        done = run(*words, "--into", "store", cwd=tmp_path)
+        assert (done.code, done.out) == (2, ""), words
+        assert there in done.err
+    db = ("--db", "sqlite:///units.db")
+    for name in ("a", "b"):
+        assert run("sync", tree.sums_url, "--into", name, *db, cwd=tmp_path).code == 0
+    for words in (("units", "show", tree.names[0]), ("sources", "test", "--unit", tree.names[0])):
+        done = run(*words, *db, cwd=tmp_path)
+        assert (done.code, done.out) == (2, ""), done.err
+        assert f"2 units go by '{tree.names[0]}'; ask for one by its id: 1, 31" in done.err
+    for words in (("units", "show", "nope"), ("sources", "list", "--unit", "nope")):
+        done = run(*words, *db, cwd=tmp_path)
+        assert (done.code, done.out) == (2, "")
+        assert "no unit goes by 'nope'" in done.err
+
+
 # -------------------------------------------------------------------------------------------------------------- sources
 
 
@@ -411,8 +484,8 @@ def test_repositories_are_listed_shown_and_compared(mirror: Mirror, tmp_path: Pa
     assert [line.split("\t")[:2] for line in asked("diff", "two", "one").out.splitlines()] == [["+", "a"], ["-", "c"]]
     assert asked("diff", "one", "one").out == ""
     for unknown in (asked("show", "three"), asked("diff", "one", "three")):
-        assert unknown.code == 7
-        assert "no repository is called 'three'" in unknown.err
+        assert unknown.code == 2
+        assert "no repository is called 'three' in these records; there are one, two" in unknown.err
 
 
 def test_the_same_path_in_two_stores_differs_by_its_bytes_alone(mirror: Mirror, tmp_path: Path) -> None:

@@ -217,6 +217,21 @@ def test_a_server_that_stays_away_is_an_error_that_says_so() -> None:
     assert caught.value.__cause__ is not None
 
 
+@pytest.mark.parametrize("options", [{}, {"username": USER, "password": "not-" + PASSWORD}], ids=["none", "wrong"])
+def test_a_server_that_lets_nobody_in_is_told_with_the_cure(
+    options: dict[str, str], served: FtpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("FSSPEC_FTP_USERNAME", "FSSPEC_FTP_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    store = FsspecStore(served.url("x"), **options)
+    with pytest.raises(
+        StoreError, match=r"\(error_perm: 530.*by FSSPEC_FTP_USERNAME and FSSPEC_FTP_PASSWORD"
+    ) as caught:
+        store.ready()
+    assert caught.value.errno == errno.EACCES
+    assert PASSWORD not in str(caught.value)
+
+
 def test_a_cancel_does_not_wait_for_a_server_that_stands_still(
     mirror: Mirror, served: FtpServer, store: FsspecStore, name: str
 ) -> None:

@@ -35,7 +35,7 @@ CLOSED = 141
 MEANINGS: dict[int, str] = {
     0: "all is well: every file is there, proven",
     1: "unexpected: a bug, or a hook of a plugin's that failed",
-    2: "usage: options, URLs, a manifest, a digest, a profile or its secret that cannot be meant",
+    2: "usage: options, URLs, a manifest, a digest, a profile or its secret that cannot be meant, a name unknown",
     3: "different causes: several files failed, or the sources of one",
     4: "network: name, connection, proxy, or an answer cut short",
     5: "time: too slow, or the deadline is over",

@@ -7,7 +7,7 @@ than a few failures told one by one; a failure that is not counted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..records import Recorder
     from ..upkeep import Repair
 
-__all__ = ["Mended", "check_place", "check_repository", "scope_of"]
+__all__ = ["Mended", "check_place", "scope_of"]
 
 #: Wrong files that are told one by one; the others are counted.
 TOLD_MOST = 100
@@ -125,20 +125,20 @@ def scope_of(told: Mapping[str, Any]) -> dict[str, Any]:
     return {"repository": told["repository"], "type": told["type_"], "path": told["pattern"]}
 
 
-def check_repository(recorder: Recorder, told: Mapping[str, Any]) -> None:
-    """A usage error for a repository that nobody knows: an empty answer would look like a good one."""
-    if told["repository"] is not None and told["repository"] not in recorder.repositories():
-        raise click.UsageError(f"no repository is called {told['repository']!r} in these records")
-
-
-def check_place(recorder: Recorder, stores: Mapping[str, Any], told: Mapping[str, Any]) -> None:
-    """A usage error where these records know other folders alone: nothing would be read, and it would look verified."""
+def check_place(recorder: Recorder, names: Collection[str], told: Mapping[str, Any]) -> None:
+    """A usage error where these records know no file of these stores: nothing would be read, and look verified."""
     # Not by age and not by chance: a folder whose files were all read yesterday is the right one.
     asked = scope_of(told)
-    if any(recorder.count(store=name, **asked) for name in stores):
+    if any(recorder.count(store=name, **asked) for name in names):
         return
     other = next(recorder.units(**asked), None)
     if other is None:
+        if not any(recorder.count(store=name) for name in names):
+            where = f" in {told['into']}" if told["into"] else ""
+            raise click.UsageError(
+                f"nothing was checked: these records know no file{where}; give"
+                " the records that are about the files, or store some by geofetch sync"
+            )
         return
     from .places import root_of
 

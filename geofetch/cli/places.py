@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..records import Recorder
     from ..store import Store
 
-__all__ = ["asked", "recorder_url", "recording", "root_of", "store_at", "stores_of"]
+__all__ = ["asked", "names_of", "recorder_url", "recording", "root_of", "store_at", "store_of", "stores_of"]
 
 
 def recorder_url(told: Mapping[str, Any]) -> str | None:
@@ -63,13 +63,14 @@ def asked(told: Mapping[str, Any]) -> Iterator[Recorder]:
     if url is None:
         raise click.UsageError("where are the records? give --into DIR, or --db URL")
     from ..records import Recorder
+    from ..records.database import located
     from .signals import ending
 
+    address = located(url)
+    # A Recorder would begin new records, and a name mistyped would look like a mirror that is verified.
+    if address.is_file and not os.path.exists(address.path):
+        raise click.UsageError(f"no records in {told['db'] or told['into']}: {address.path} is not there")
     recorder = Recorder(url)
-    if told.get("into") and not told.get("db"):
-        path = url.removeprefix("sqlite:///")
-        if not os.path.exists(path):
-            raise click.UsageError(f"no records in {told['into']}: {path} is not there")
     with ending(recorder.give_up), recorder:
         yield recorder
 
@@ -82,18 +83,20 @@ def root_of(store: str) -> str | None:
     return unquote(parts.path, errors="surrogateescape")
 
 
-def stores_of(recorder: Recorder, told: Mapping[str, Any]) -> dict[str, Store]:
+def names_of(recorder: Recorder, told: Mapping[str, Any]) -> list[str]:
     """The stores that are meant, by the names that records know them by: --into alone, or all that the records know."""
     from ..store import tree_for
 
-    if told.get("into"):
-        names = [tree_for(told["into"]).name]
-    else:
-        names = recorder.stores()
-    return {name: _store_of(name, recorder, told) for name in names}
+    return [tree_for(told["into"]).name] if told.get("into") else recorder.stores()
 
 
-def _store_of(name: str, recorder: Recorder, told: Mapping[str, Any]) -> Store:
+def stores_of(recorder: Recorder, told: Mapping[str, Any]) -> dict[str, Store]:
+    """The stores that are meant, by their names."""
+    return {name: store_of(name, recorder, told) for name in names_of(recorder, told)}
+
+
+def store_of(name: str, recorder: Recorder, told: Mapping[str, Any]) -> Store:
+    """The store of this name, ready; a StoreError where it cannot be reached, or its disk seems not to be mounted."""
     from ..errors import StoreError
     from ..names import OURS
     from ..store import tree_for

@@ -10,6 +10,7 @@ Never: a file deleted, or replaced by anything but proven bytes.
     ok, exit_code
     tried, repaired, present, missing, corrupt, quarantined, unknown    files, by what became of them
     found           the same by what was found, {"corrupt": {"repaired": 70, "quarantined": 5}, …}
+    unchecked, unreached    as verify's: files that were to be mended, in stores that could not be reached
     passed_over     units in other stores than the one that --into names
     fetched_bytes, elapsed_s
     wrong_bytes_from    how often an origin served something else than the file, {"http://…": 3}
@@ -24,7 +25,9 @@ from typing import Any
 import click
 
 from . import codes, options
-from .mending import BECAME, Mended, check_place, check_repository, scope_of
+from .away import Away
+from .mending import BECAME, Mended, check_place, scope_of
+from .named import check_repositories
 from .work import Work, perform
 
 __all__ = ["repair"]
@@ -51,35 +54,36 @@ def repair(**given: Any) -> int:
     Nothing that is right is read: geofetch verify finds what is wrong, this mends it; and it fetches what geofetch sync
     --later has put off.  What comes is proven, and replaces what is there in one step; a corrupt file that no source
     has is put aside, never deleted.  Exits with 0 if all of it is there now, or nothing was wrong; with 11 if anything
-    stays wrong.
+    stays wrong.  Where --into names none, a store that cannot be reached is told and left out, which is 12.
     """
     return perform("repair", options.told(**given), _repair)
 
 
 def _repair(work: Work) -> int:
     from ..upkeep.mend import DUE, DUE_ON_DEMAND
-    from .places import asked, stores_of
+    from .places import asked, names_of
     from .tables import show
 
     told = work.told
     total = _Sum(work)
     work.summary = total.fields
     with asked(told) as recorder:
-        check_repository(recorder, told)
-        stores = stores_of(recorder, told)
-        check_place(recorder, stores, told)
+        check_repositories(recorder, told["repository"])
+        names = names_of(recorder, told)
+        check_place(recorder, names, told)
         asked_for = {**scope_of(told), "state": told["states"] or WRONG}
         due = {**asked_for, "due": DUE_ON_DEMAND if told["on_demand"] else DUE}
+        stores = total.away.others(recorder, names, **due)
         try:
             mine = sum(recorder.count(store=name, **due) for name in stores)
-            total.passed_over = recorder.count(**due) - mine
+            total.passed_over = recorder.count(**due) - mine if told["into"] else 0
             total.mended.run(recorder, stores, mine, on_demand=told["on_demand"], **asked_for)
         finally:
             for store in stores.values():
                 store.close()
     if total.mended.by and not work.as_json and not work.console.quiet:
         show(Mended.columns(), total.mended.table(), right=(*BECAME, "files"))
-    return codes.OK if total.mended.unmended == 0 else codes.WRONG
+    return total.away.code(codes.OK if total.mended.unmended == 0 else codes.WRONG)
 
 
 class _Sum:
@@ -89,6 +93,7 @@ class _Sum:
         self._work = work
         self.mended = Mended(work)
         self.passed_over = 0
+        self.away = Away(work)
 
     def fields(self, code: int) -> Mapping[str, Any]:
         """The last object of --json."""
@@ -103,6 +108,7 @@ class _Sum:
             "tried": counts.total(),
             **{state: counts[state] for state in BECAME},
             "found": {found: dict(became) for found, became in self.mended.by.items()},
+            **self.away.fields(),
             "passed_over": self.passed_over,
             "fetched_bytes": self.mended.fetched_bytes,
             "elapsed_s": round(self._work.elapsed_s, 3),

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import codes, options
+from .named import check_repositories
 from .work import Work, perform
 
 if TYPE_CHECKING:
@@ -97,10 +98,8 @@ def _show(work: Work) -> int:
 
     name = work.told["name"]
     with asked(work.told) as recorder:
-        found = next((one for one in recorder.repository_sums() if one.name == name), None)
-    if found is None:
-        work.console.fail(f"no repository is called {name!r} in these records")
-        return codes.CAUSES["NotFound"]
+        check_repositories(recorder, name)
+        found = next(one for one in recorder.repository_sums() if one.name == name)
     if work.as_json:
         put(_fields(found))
     else:
@@ -132,11 +131,7 @@ def _diff(work: Work) -> int:
 
     one, other = work.told["one"], work.told["other"]
     with asked(work.told) as recorder:
-        known = recorder.repositories()
-        for name in (one, other):
-            if name not in known:
-                work.console.fail(f"no repository is called {name!r} in these records")
-                return codes.CAUSES["NotFound"]
+        check_repositories(recorder, one, other)
         changes = _changes(recorder, one, other)
         if work.as_json:
             for change in changes:

@@ -42,6 +42,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import codes, options
+from .named import check_repositories, unit_named
 from .work import Work, perform
 
 if TYPE_CHECKING:
@@ -96,15 +97,12 @@ def tested(**given: Any) -> int:
 
 def _units(work: Work, recorder: Recorder) -> Iterator[Unit]:
     """The units that are meant; whoever waits for long is told how far it is."""
-    from .mending import check_repository, scope_of
+    from .mending import scope_of
 
     told = work.told
-    check_repository(recorder, told)
+    check_repositories(recorder, told["repository"])
     if told["unit"] is not None:
-        unit = recorder.unit(told["unit"])
-        if unit is None:
-            raise click.UsageError(f"no unit goes by {told['unit']!r}")
-        yield unit
+        yield unit_named(recorder, told["unit"])
         return
     tell_at = time.monotonic() + EVERY_S
     for number, unit in enumerate(recorder.units(**scope_of(told)), 1):

@@ -16,6 +16,7 @@ import click
 
 from . import codes, options
 from .gc import gc
+from .named import check_repositories, unit_named
 from .work import Work, perform
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def _list(work: Work, chosen: Callable[[Recorder], Iterator[Unit]]) -> int:
     from .places import asked
 
     with asked(work.told) as recorder:
+        check_repositories(recorder, work.told["repository"])
         found = chosen(recorder)
         if work.as_json:
             for unit in found:
@@ -167,10 +169,7 @@ def _show(work: Work) -> int:
     from .places import asked
 
     with asked(work.told) as recorder:
-        unit = recorder.unit(work.told["unit"])
-        if unit is None:
-            work.console.fail(f"no unit goes by {work.told['unit']!r}")
-            return codes.CAUSES["NotFound"]
+        unit = unit_named(recorder, work.told["unit"])
         shared = recorder.references(unit.store, [unit.store_key]).get(unit.store_key, 0)
         others = max(0, shared - (unit.state in THERE))
         fields = {"id": unit.id, **_shown(unit), "shared_with": others}
@@ -187,6 +186,7 @@ def _export(work: Work) -> int:
     from .places import asked
 
     with asked(work.told) as recorder:
+        check_repositories(recorder, work.told["repository"])
         found = recorder.units(**_wanted(work.told))
         if work.told["folder"] is None:
             for unit in found:

@@ -22,6 +22,8 @@ and, last, one for the whole
     ok, exit_code
     checked, present, missing, corrupt, quarantined, unknown, passed_over    files, as they were found
     not_fetched     units that are wanted and were never stored; nothing is wrong with them
+    unchecked       files in stores that could not be reached, where --into names none
+    unreached       a list of those stores, {"store", "files", "error"}; there are none: []
     resumed         whether it went on with a verify that was ended; the counts are those of the whole
     read_bytes, elapsed_s    of this run
     repair          null, or files by what became of them: {"repaired", "present", "missing", …}
@@ -32,13 +34,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from . import codes, options
+from .away import Away
 from .interrupted import Note
-from .mending import TOLD_MOST, Mended, check_place, check_repository, scope_of
+from .mending import TOLD_MOST, Mended, check_place, scope_of
+from .named import check_repositories
 from .work import Work, perform
 
 if TYPE_CHECKING:
@@ -66,7 +71,8 @@ __all__ = ["verify"]
 def verify(**given: Any) -> int:
     """Read again what is stored, hold it against the records, and note in them what is missing or corrupt.
 
-    Exits with 11 if anything is wrong, and with 2 if the records know no such file in the folder that is meant.  With
+    Exits with 11 if anything is wrong, and with 2 if the records know no such file in the folder that is meant.  Where
+    --into names none, a store that cannot be reached is told and left out, which is 12.  With
     --repair what is wrong is fetched again, proven, and replaced in one step; what no source has is put aside, never
     deleted.  It then exits with 0 if all was mended, else with 11.
 
@@ -85,6 +91,7 @@ class _Sum:
         self._work = work
         self.findings: Findings | None = None
         self.resumed = False
+        self.away = Away(work)
         self.mended: Mended | None = None
 
     def fields(self, code: int) -> Mapping[str, Any]:
@@ -99,6 +106,7 @@ class _Sum:
             "ok": code == codes.OK,
             "exit_code": code,
             **counts,
+            **self.away.fields(),
             "resumed": self.resumed,
             "elapsed_s": round(self._work.elapsed_s, 3),
             "repair": None if self.mended is None else dict(self.mended.counts),
@@ -108,26 +116,33 @@ class _Sum:
 
 
 def _verify(work: Work) -> int:
-    from .places import asked, stores_of
+    from .places import asked, names_of
 
     told = work.told
     total = _Sum(work)
     work.summary = total.fields
     with asked(told) as recorder:
-        check_repository(recorder, told)
-        stores = stores_of(recorder, told)
-        check_place(recorder, stores, told)
+        check_repositories(recorder, told["repository"])
+        names = names_of(recorder, told)
+        check_place(recorder, names, told)
+        stores = total.away.others(recorder, names, **_counted(told))
         try:
             found = total.findings = _found(total, work, recorder, stores)
-            _tell(work, found)
+            _tell(work, found, total.away)
             if found.ok or not told["repair"]:
-                return codes.OK if found.ok else codes.WRONG
+                return total.away.code(codes.OK if found.ok else codes.WRONG)
             mended = total.mended = Mended(work)
             mended.run(recorder, stores, found.checked - found.present, findings=found)
         finally:
             for store in stores.values():
                 store.close()
-    return codes.OK if mended.unmended == 0 else codes.WRONG
+    return total.away.code(codes.OK if mended.unmended == 0 else codes.WRONG)
+
+
+def _counted(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What is asked for, in the words of a count."""
+    before = None if told["older_than"] is None else time.time() - told["older_than"]
+    return {**scope_of(told), "fetched": True, "scrubbed_before": before}
 
 
 def _found(total: _Sum, work: Work, recorder: Recorder, stores: Mapping[str, Any]) -> Findings:
@@ -151,7 +166,8 @@ def _found(total: _Sum, work: Work, recorder: Recorder, stores: Mapping[str, Any
     work.console.above = None
     if note is not None:
         note.remove()
-    return found
+    # Without --into no others are left than those that could not be reached.
+    return found if told["into"] else replace(found, passed_over=0)
 
 
 def _noted(work: Work) -> tuple[Note | None, float | None]:
@@ -184,7 +200,7 @@ def _without_end(sink: Any) -> Any:
     return sink if not isinstance(sink, Plain) else lambda tally: None if tally.final else sink(tally)
 
 
-def _tell(work: Work, found: Findings) -> None:
+def _tell(work: Work, found: Findings, away: Away) -> None:
     from .output import put
 
     for number, one in enumerate(found):
@@ -195,4 +211,4 @@ def _tell(work: Work, found: Findings) -> None:
     more = len(found.wrong) + found.unlisted - TOLD_MOST
     if more > 0:
         work.console.fail(f"{more} more are wrong; geofetch units list --state tells them")
-    work.console.say(found.summary())
+    work.console.say(found.summary() + away.summary())

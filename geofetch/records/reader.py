@@ -20,10 +20,25 @@ from .rows import load, load_ids, unit_of
 from .sql import fetched
 from .units import POLICIES, STATES, Unit, canonical, identity
 
-__all__ = ["Wanted", "count", "find", "member_ids", "members", "page", "repositories", "units", "unlisted"]
+__all__ = [
+    "SeveralUnits",
+    "Wanted",
+    "count",
+    "find",
+    "member_ids",
+    "members",
+    "page",
+    "repositories",
+    "units",
+    "unlisted",
+]
 
 #: Seconds before and after 1970 beyond which nothing was ever scrubbed.
 LONG_AGO_S = 1e12
+
+
+class SeveralUnits(RecordError):
+    """More than one unit goes by what was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,5 +203,5 @@ def _by_json(database: Database, text: str) -> Unit | None:
 def _only(ident: Any, rows: Sequence[Any]) -> Unit | None:
     if len(rows) > 1:
         ids = ", ".join(str(row.id) for row in rows[:10])
-        raise RecordError(f"{len(rows)} units go by {ident!r}; ask for one by its id: {ids}")
+        raise SeveralUnits(f"{len(rows)} units go by {ident!r}; ask for one by its id: {ids}")
     return _unit(rows[0]) if rows else None

@@ -124,6 +124,12 @@ class Asker:
             number = number or errno.ETIMEDOUT
         said = self.place.masked(str(exc))
         why = _CURES.get(number or 0) or (os.strerror(number) if number else f"{type(exc).__name__}: {said}")
+        if _not_let_in(exc):
+            number, settings = errno.EACCES, f"FSSPEC_{self.place.protocol.upper()}"
+            why = (
+                f"the server does not let us in ({type(exc).__name__}: {said}); give user and password by"
+                f" {settings}_USERNAME and {settings}_PASSWORD in the environment"
+            )
         exc.args = tuple(self.place.masked(one) if isinstance(one, str) else one for one in exc.args)
         return StoreError(f"{doing}: {why}", errno=number)
 
@@ -133,6 +139,11 @@ class Asker:
             if wanted is not None:
                 wanted.look(doing)
             time.sleep(min(left, NAP_S))
+
+
+def _not_let_in(exc: BaseException) -> bool:
+    """Whether an FTP server wants another user or password, or any at all."""
+    return any(one.__name__ == "error_perm" for one in type(exc).__mro__) and str(exc).startswith("530")
 
 
 def passing(exc: BaseException | None) -> bool:
