@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +261,25 @@ def test_doctor_tells_what_decides(tmp_path: Path) -> None:
     assert people.code == 0
     assert "all is well" in people.out
     assert "canary" not in done.out + people.out + done.err + people.err
+
+
+def test_doctor_tells_of_every_extra_whether_it_can_be_used(tmp_path: Path) -> None:
+    tree = ast.parse((ROOT / "setup.py").read_text())
+    (extras,) = (
+        ast.literal_eval(one.value)
+        for one in tree.body
+        if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]) == "EXTRAS"
+    )
+    packages = {name: {re.match(r"[\w-]+", one)[0] for one in wanted} for name, wanted in extras.items()}  # type: ignore[index]
+    (tmp_path / "tomlkit.py").write_text("raise ImportError('a part of it is missing')\n")
+    env = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    (told,) = run("doctor", "--json", cwd=tmp_path, env=env).objects
+    assert {name: set(found) for name, found in told["extras"].items()} == packages
+    assert told["extras"]["profiles"] == {"cryptography": metadata.version("cryptography"), "tomlkit": None}
+    assert told["extras"]["s3"] == {"boto3": metadata.version("boto3")}
+    lines = [line.removeprefix("extras").split() for line in run("doctor", cwd=tmp_path, env=env).out.splitlines()]
+    assert ["profiles", "no", "tomlkit:", "pip", "install", "'geofetch[profiles]'"] in lines
+    assert ["s3", "boto3", metadata.version("boto3")] in lines
 
 
 @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])

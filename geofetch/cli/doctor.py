@@ -8,10 +8,11 @@ way, 0 otherwise (a warning is no obstacle).  Never: the network; a password of 
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
@@ -22,7 +23,17 @@ from .work import Work, perform
 __all__ = ["doctor", "findings"]
 
 PACKAGES = ("gevent", "greenlet", "requests", "urllib3", "httptools", "peewee", "certifi", "click", "rich")
-EXTRAS = {"socks": "PySocks", "s3": "boto3", "postgres": "psycopg", "metrics": "prometheus-client"}
+#: What setup.py calls extras: the modules that each needs, and the packages that bring them.
+EXTRAS: Mapping[str, Mapping[str, str]] = {
+    "fsspec": {"fsspec": "fsspec"},
+    "keyring": {"keyring": "keyring"},
+    "metrics": {"prometheus_client": "prometheus-client"},
+    "mysql": {"pymysql": "PyMySQL"},
+    "postgres": {"psycopg": "psycopg"},
+    "profiles": {"cryptography": "cryptography", "tomlkit": "tomlkit"},
+    "s3": {"boto3": "boto3"},
+    "socks": {"socks": "PySocks"},
+}
 #: What requests asks, in this order, for a CA bundle where neither a flag nor a Profile names one.
 BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 #: What OpenSSL and other programs ask; requests does not.
@@ -79,7 +90,7 @@ def findings(soft: int) -> dict[str, Any]:
         "proxies": _proxies(warnings),
         "files": _files(soft, warnings),
         "resolver": _resolver(),
-        "extras": {extra: _version(package) for extra, package in EXTRAS.items()},
+        "extras": {extra: dict(_importable(modules)) for extra, modules in EXTRAS.items()},
     }
     return {"ok": not problems, "problems": problems, "warnings": warnings, **told}
 
@@ -126,6 +137,26 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _importable(modules: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
+    """Packages and their versions; None: there is none, or it cannot be imported (psycopg without its libpq, say)."""
+    for module, package in modules.items():
+        try:
+            importlib.import_module(module)
+        except Exception:
+            yield package, None
+        else:
+            yield package, _version(package) or "of unknown version"
+
+
+def _extras(found: Mapping[str, Mapping[str, str | None]]) -> Iterator[str]:
+    for extra, packages in found.items():
+        if all(packages.values()):
+            yield f"{extra:<9} {', '.join(f'{name} {version}' for name, version in packages.items())}"
+        else:
+            missing = ", ".join(name for name, version in packages.items() if not version)
+            yield f"{extra:<9} no {missing}: pip install 'geofetch[{extra}]'"
 
 
 def _patched(problems: list[str], warnings: list[str]) -> dict[str, Any]:
@@ -217,7 +248,7 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
         ("geofetch", f"{versions['geofetch']} on {versions['python']}, {versions['system']}"),
         ("stack", ", ".join(f"{name} {versions[name] or '(missing)'}" for name in PACKAGES)),
         ("libraries", f"{versions['openssl']}, SQLite {versions['sqlite']}"),
-        ("extras", ", ".join(f"{name} {version or 'no'}" for name, version in found["extras"].items())),
+        *(("extras" if not number else "", line) for number, line in enumerate(_extras(found["extras"]))),
         ("patched", f"{found['patched']['world']}; the command needs no patch"),
         (
             "threads",
