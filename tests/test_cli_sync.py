@@ -286,3 +286,13 @@ def test_a_shell_that_ignores_interrupts_for_us_is_obeyed(mirror: Mirror, tmp_pa
         process.send_signal(signal.SIGINT)
         gated.release()
         assert process.wait(30) == 0
+
+
+def test_a_folder_that_cannot_be_one_is_told_once_and_nothing_is_fetched(mirror: Mirror, tmp_path: Path) -> None:
+    tree = mirror.tree(3, (1, 2000))
+    (tmp_path / "taken").write_text("a file")
+    done = run("sync", tree.sums_url, "--into", "taken/store", "--db", "sqlite:///units.db", cwd=tmp_path)
+    assert done.code == 12, done.err
+    (line,) = done.err.splitlines()
+    assert f"storing files in {tmp_path}/taken/store" in line
+    assert set(tree.hits) == {"SHA256SUMS"}

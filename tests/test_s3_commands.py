@@ -70,10 +70,18 @@ def test_a_bucket_holds_no_records(mirror: Mirror, place: str, tmp_path: Path) -
 def test_a_bucket_that_is_gone_makes_no_file_a_missing_one(
     mirror: Mirror, place: str, object_server: ObjectServer, tmp_path: Path
 ) -> None:
-    gone = place.replace(BUCKET, "no-such-bucket")
-    done = run("sync", mirror.tree(2).sums_url, "--into", gone, "--db", "sqlite:///units.db", cwd=tmp_path)
-    assert done.code != 0
-    assert "there is no such bucket" in done.err
+    gone, tree = place.replace(BUCKET, "no-such-bucket"), mirror.tree(2)
+    for more in ((), ("--policy", "immediate")):
+        words = ("sync", tree.sums_url, "--into", gone, "--db", "sqlite:///units.db", "--json", *more)
+        done = run(*words, cwd=tmp_path)
+        assert done.code == 12
+        (line,) = done.err.splitlines()
+        assert "there is no such bucket" in line
+        assert mirror.base not in line
+        (summary,) = done.objects
+        assert (summary["exit_code"], summary["error"]["type"]) == (12, "Refused")
+    assert set(tree.hits) == {"SHA256SUMS"}
+    assert run("units", "list", "--db", "sqlite:///units.db", cwd=tmp_path).out == ""
 
 
 def test_another_servers_bucket_of_that_name_is_not_taken_for_the_one_that_the_records_mean(

@@ -97,7 +97,6 @@ def _sync(work: Work) -> int:
     with _opened(work) as manifest:
         specs = _read(work, manifest)
         store = store_at(told["into"], told)
-        report = report_for(work)
         try:
             with recording(told) as recorder:
                 assert recorder is not None
@@ -106,6 +105,10 @@ def _sync(work: Work) -> int:
                 if told["later"] or told["policy"] in ("on_demand", "streamed"):
                     code = want(total, listed, recorder, store.name)
                 else:
+                    if specs != []:
+                        # One that cannot be used at all is told once, and nothing is fetched for it.
+                        store.ready()
+                    report = report_for(work)
                     if told["policy"] is not None:
                         listed = wanted_now(listed, recorder, store.name)
                     code = download(total, listed, pool_for(work, store, recorder, report, named), report)
