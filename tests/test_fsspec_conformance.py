@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import pytest
 
 from geofetch import FsspecStore
-from geofetch.testing.store import HandsOver, Keeps, Removes, StoreKind
+from geofetch.testing.store import HandsOver, Keeps, Quarantines, Removes, StoreKind
 
 from .support.ftp import FtpServer
 
@@ -48,7 +48,7 @@ KINDS = [
 ]
 
 
-class TestFsspec(HandsOver, Keeps, Removes):
+class TestFsspec(HandsOver, Keeps, Removes, Quarantines):
     @pytest.fixture(params=KINDS)
     def kind(self, request: pytest.FixtureRequest, ftp_server: FtpServer) -> StoreKind:
         protocol, how = request.param

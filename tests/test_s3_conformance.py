@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import pytest
 
 from geofetch import S3Store
-from geofetch.testing.store import HandsOver, Keeps, Removes, StoreKind
+from geofetch.testing.store import HandsOver, Keeps, Quarantines, Removes, StoreKind
 
 from .support.objects import BUCKET, ObjectServer, s3_store
 
@@ -30,7 +30,7 @@ def kind_of(server: ObjectServer, layout: str) -> StoreKind:
     return StoreKind(make, read, by_path=layout == "path")
 
 
-class TestS3(HandsOver, Keeps, Removes):
+class TestS3(HandsOver, Keeps, Removes, Quarantines):
     @pytest.fixture(params=LAYOUTS)
     def kind(self, request: pytest.FixtureRequest, object_server: ObjectServer) -> Any:
         return kind_of(object_server, request.param)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from geofetch.store import FileStore, MemoryStore, OneFile, OneStream, TempStore
-from geofetch.testing.store import HandsOver, Keeps, Removes, StoreKind
+from geofetch.testing.store import HandsOver, Keeps, Quarantines, Removes, StoreKind
 
 
 def _read_path(store: Any, location: Path) -> bytes:
@@ -80,5 +80,11 @@ class TestEveryStore(HandsOver):
 
 class TestEveryStoreThatKeeps(Keeps, Removes):
     @pytest.fixture(params=KEEPING)
+    def kind(self, request: pytest.FixtureRequest) -> Any:
+        return request.param
+
+
+class TestEveryStoreWithAQuarantine(Quarantines):
+    @pytest.fixture(params=[one for one in KEEPING if one.id != "memory"])
     def kind(self, request: pytest.FixtureRequest) -> Any:
         return request.param

@@ -6,8 +6,9 @@ not be removed.  Never: a unit that never was in a repository; a file that no re
 ``--json`` gives an object for each unit that is forgotten, and for each file that is removed, or is not
 
     event           "collected"
-    what            unit; leftover (a file that no unit is in any more); link (to such a file); stray (a file that no
-                    record knows); record (of a unit that was recorded while its file was removed)
+    what            unit; leftover (a file that no unit is in any more); link (to such a file); quarantined (a file
+                    that a repair had put aside); stray (a file that no record knows); record (of a unit that was
+                    recorded while its file was removed)
     state           removed; shared (another unit is in it, and it stays); gone (it was not there any more);
                     replaced (another file is there by now, and stays); failed; missing (what such a record now says)
     store, store_key, size_bytes
@@ -23,6 +24,8 @@ and, last, one for the whole
     units           records that were forgotten
     removed, shared, gone, replaced, failed, missing    files, by what became of them
     strays          of the removed ones, those that no record knew
+    quarantined     of the removed ones, those that a repair had put aside
+    aside           files that stay in quarantine
     swept           parts and uploads that dead processes had left
     unable          stores that cannot remove anything
     freed_bytes, elapsed_s
@@ -49,7 +52,7 @@ __all__ = ["gc"]
 
 #: Files that are told one by one where something went wrong; the others are counted.
 TOLD_MOST = 100
-WHATS = ("unit", "leftover", "link", "stray", "record")
+WHATS = ("unit", "leftover", "link", "quarantined", "stray", "record")
 BECAME = ("removed", "shared", "gone", "replaced", "failed", "missing")
 
 
@@ -73,8 +76,9 @@ def gc(**given: Any) -> int:
     """Forget units that were in a repository and are in none since longer than the grace time, and remove their files.
 
     A file goes when no unit is in it any more.  So do files that no unit is in since as long (an older version in a
-    store by digest), and what dead processes left.  Units that never were in a repository stay.  Interrupted at any
-    moment, even by a crash, it leaves nothing that the next one does not go on with.
+    store by digest), what a repair put aside as long ago and nobody needs any more, and what dead processes left.
+    Units that never were in a repository stay.  Interrupted at any moment, even by a crash, it leaves nothing that the
+    next one does not go on with.
     """
     return perform("units gc", options.told(**given), _gc)
 

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 from ..events import Kept
 from . import leftovers, reader
 from .book import Row
-from .leftovers import Left, Taken
+from .leftovers import At, Left, Taken
 from .rows import unit_of
 from .units import Unit
 
 if TYPE_CHECKING:
     from .recorder import Recorder
 
-__all__ = ["Clearing", "Left", "Taken"]
+__all__ = ["At", "Clearing", "Left", "Taken"]
 
 #: Units, or leftovers, of one transaction.
 PAGE = 500
@@ -94,6 +94,17 @@ class Clearing:
         asked = partial(leftovers.known, store=self._home.kept_name(store), keys=keys)
         known: Collection[str] = self._recorder._answer(asked)
         return [key for key in keys if key not in known]
+
+    def at(self, store: str, keys: Collection[str], over: float | None = None) -> Mapping[str, list[At]]:
+        """What the units say whose place each of these keys is; not those that are in no repository since ``over``."""
+        before = None if over is None else _micros(over)
+        asked = partial(leftovers.at, store=self._home.kept_name(store), keys=keys, over=before)
+        found: Mapping[str, list[At]] = self._recorder._answer(asked)
+        return found
+
+    def heard_of(self, store: str) -> bool:
+        """Whether anything is recorded of this store."""
+        return bool(self._recorder._answer(partial(leftovers.heard_of, store=self._home.kept_name(store))))
 
     def stray(self, kept: Kept, at: float) -> Left:
         """A file that no record knows, as a leftover."""

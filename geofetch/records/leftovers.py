@@ -33,7 +33,22 @@ from .saving import LEFTOVER
 from .sql import fetched, run
 from .units import place_hash
 
-__all__ = ["LEASE_S", "BeingRemoved", "Left", "Taken", "drop", "forget", "gone", "known", "left", "settle", "take"]
+__all__ = [
+    "LEASE_S",
+    "At",
+    "BeingRemoved",
+    "Left",
+    "Taken",
+    "at",
+    "drop",
+    "forget",
+    "gone",
+    "heard_of",
+    "known",
+    "left",
+    "settle",
+    "take",
+]
 
 #: Seconds for which a gc that took a leftover may be at it; after that nobody waits for it any more.
 LEASE_S = 120
@@ -199,6 +214,35 @@ def references(database: Database, store: str, keys: Collection[str]) -> dict[st
         if of == store and state in THERE:
             counts[key] = counts.get(key, 0) + 1
     return counts
+
+
+def at(database: Database, store: str, keys: Collection[str], over: int | None = None) -> dict[str, list[At]]:
+    """The units whose place each of these keys of a store is, whatever their states, but for those that left their last
+    repository before ``over``."""
+    found: dict[str, list[At]] = {}
+    for of, key, state, size, mtime_ns, inode, unlisted_at in ask(database, "at", keys, _told_at):
+        if of == store and (over is None or unlisted_at is None or unlisted_at > over):
+            found.setdefault(key, []).append(At(state, Kept(of, key, size or 0, mtime_ns, unsigned(inode))))
+    return found
+
+
+class At(NamedTuple):
+    """What a unit says of the file in its place."""
+
+    state: str
+    kept: Kept
+
+
+def _told_at(keys: list[str]) -> Any:
+    stamp = UnitRow.size, UnitRow.mtime_ns, UnitRow.inode
+    told = UnitRow.store, UnitRow.store_key, UnitRow.state, *stamp, UnitRow.unlisted_at
+    return UnitRow.select(*told).where(UnitRow.store_key.in_(keys))
+
+
+def heard_of(database: Database, store: str) -> bool:
+    """Whether anything is recorded of this store."""
+    rows: tuple[Any, ...] = UnitRow, LeftoverRow
+    return any(fetched(database, row.select(row.store).where(row.store == store).limit(1)) for row in rows)
 
 
 #: States of a unit whose file is in its place, right or wrong.

@@ -21,14 +21,17 @@ from ..errors import SpecError
 from .base import Part, Removing, Store, StoreStage
 from .files import FileStore, OneFile
 from .memory import MemoryStore
+from .quarantine import Aside, Quarantining
 from .spool import OneStream, TempStore
 
 __all__ = [
+    "Aside",
     "FileStore",
     "MemoryStore",
     "OneFile",
     "OneStream",
     "Part",
+    "Quarantining",
     "Removing",
     "Store",
     "StoreStage",

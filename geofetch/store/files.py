@@ -32,6 +32,7 @@ from . import native, proof
 from .filepart import FilePart
 from .group import Group
 from .layouts import ByDigest, ByPath, Layout, Links
+from .quarantine import QUARANTINE, Aside, asides_in, other_key
 from .refusal import refused
 from .removal import aside_in, beside, fold, remove_file, sweep_removed
 from .running import Running, dead_markers, sweep, sweep_target, token, unswept
@@ -40,6 +41,8 @@ from .tree import Tree, absolute, nothing_at
 __all__ = ["FileStore", "OneFile"]
 
 LISTED_AT_ONCE = 512
+#: A name in quarantine is reserved within so many tries.
+RESERVED_TRIES = 5
 #: Keys that are remembered as vacant between the question for a file and its first byte.
 REMEMBERED = 4096
 
@@ -217,12 +220,10 @@ class FileStore:
             raise StoreError(f"nothing is stored at {path}", errno=errno.ENOENT)
         if seen is not None and now != seen:
             raise _overtaken(path)
-        first, slash, rest = key.partition("/")
         try:
-            aside = _reserved(f"{self._home}/quarantine", key)
+            aside = _reserved(self._tree.at(QUARANTINE + key))
             if aside is None:
-                other = os.fsdecode(os.fsencode(first)[:230]) + "." + token()
-                aside = _reserved(f"{self._home}/quarantine", other + slash + rest)
+                aside = _reserved(self._tree.at(QUARANTINE + other_key(key, token())))
             if aside is None:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
             _moved(path, aside)
@@ -250,6 +251,21 @@ class FileStore:
             return False
         if not self._layout.holds(kept.key):
             fold(self._tree.root, os.path.dirname(path))
+        return True
+
+    def asides(self) -> Iterator[Aside]:
+        walk = asides_in(self._tree.root, self.name)
+        try:
+            while batch := native.call(lambda: list(islice(walk, LISTED_AT_ONCE))):
+                yield from batch
+        except OSError as exc:
+            raise refused(exc, f"listing {self._tree.at(QUARANTINE)}") from exc
+
+    def remove_aside(self, kept: Kept) -> bool:
+        path = self._inside(QUARANTINE + checked_path(kept.key.removeprefix(QUARANTINE), "key"))
+        if not remove_file(path, self._aside(path), kept):
+            return False
+        fold(self._home, os.path.dirname(path))
         return True
 
     def sweep(self, older_than_s: float) -> int:
@@ -431,15 +447,17 @@ def _tried(folder: str) -> None:
     os.unlink(probe)
 
 
-def _reserved(folder: str, key: str) -> str | None:
-    """A new empty file at this key, to be replaced by a rename; None if its name, or a folder's above it, is taken."""
-    path = f"{folder}/{key}"
-    try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
-    except (FileExistsError, NotADirectoryError):
-        return None
-    return path
+def _reserved(path: str) -> str | None:
+    """A new empty file there, to be replaced by a rename; None if its name, or a folder's above it, is taken."""
+    for _ in range(RESERVED_TRIES):
+        with contextlib.suppress(FileNotFoundError):  # a gc removes the folders that it finds empty
+            try:
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
+            except (FileExistsError, NotADirectoryError):
+                return None
+            return path
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
 
 
 def _moved(path: str, reserved: str) -> None:

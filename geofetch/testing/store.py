@@ -10,7 +10,7 @@ A plugin's store is held against it by a subclass in its own test file::
             return StoreKind(lambda folder: MyStore(folder), lambda store, location: location.read_bytes())
 
 ``HandsOver`` is for every store; ``Keeps`` for one that finds again what it stored, ``Removes`` for one that can also
-remove it.  Assertions tell more where the
+remove it, ``Quarantines`` for one whose quarantine a gc can empty.  Assertions tell more where the
 plugin's conftest.py says ``pytest.register_assert_rewrite("geofetch.testing.store")`` first.
 Never: what only one store promises.
 """
@@ -33,6 +33,7 @@ from ..errors import StoreError
 from ..events import Attempt, Head, Kept
 from ..spec import Spec
 from ..store.base import Part, Removing, Store
+from ..store.quarantine import Quarantining
 
 __all__ = [
     "HEAD",
@@ -40,6 +41,7 @@ __all__ = [
     "URL",
     "HandsOver",
     "Keeps",
+    "Quarantines",
     "Removes",
     "StoreKind",
     "attempt",
@@ -401,3 +403,55 @@ class Removes(_Tried):
     def test_no_key_leads_out_of_the_store(self, store: Any, key: str) -> None:
         with contextlib.suppress(StoreError, ValueError):
             assert store.remove(Kept(store.name, key, 1)) is False
+
+
+class Quarantines(_Tried):
+    """A store that tells what it has put aside, and can remove it."""
+
+    def put_aside(self, store: Any, content: bytes, path: str = PATH) -> str:
+        """The key that was put aside."""
+        put(store, content, path)
+        (key,) = store.keys()
+        store.quarantine(key)
+        return str(key)
+
+    def test_what_was_put_aside_is_told_with_the_key_that_it_had(self, store: Any) -> None:
+        quarantines = isinstance(store, Quarantining)
+        assert quarantines
+        assert list(store.asides()) == []
+        keys = {self.put_aside(store, content) for content in (b"rotten", b"rotten too", b"rotten, too")}
+        found = list(store.asides())
+        assert sorted(one.kept.size for one in found) == [6, 10, 11]
+        assert len({one.kept.key for one in found}) == 3
+        for one in found:
+            assert one.kept.store == store.name
+            assert one.kept.key.startswith(".geofetch/quarantine/")
+            assert keys & set(one.keys)
+            assert one.since_ns is None or one.since_ns > 10**18
+
+    def test_only_what_is_meant_is_removed_of_what_was_put_aside(self, store: Any) -> None:
+        self.put_aside(store, b"first")
+        self.put_aside(store, b"the second")
+        put(store, b"right")
+        first, second = sorted(store.asides(), key=lambda one: one.kept.size)
+        with pytest.raises(StoreError, match="replaced") as caught:
+            store.remove_aside(replace(first.kept, size=6))
+        assert caught.value.errno == errno.ESTALE
+        assert [store.remove_aside(first.kept), store.remove_aside(first.kept)] == [True, False]
+        assert [one.kept for one in store.asides()] == [second.kept]
+        assert store.remove_aside(second.kept) is True
+        assert list(store.asides()) == []
+        (key,) = store.keys()
+        with store.open(key) as file:
+            assert file.read() == b"right"
+        with pytest.raises(StoreError):
+            store.quarantine(key, replace(store.stat(key), size=1))
+        store.quarantine(key)
+        assert len(list(store.asides())) == 1
+
+    @pytest.mark.parametrize("key", ["../a", "/etc/passwd", "a/../../b", "", ".geofetch/quarantine/../units.db"])
+    def test_no_key_leads_out_of_the_quarantine(self, store: Any, key: str) -> None:
+        put(store, b"stays")
+        with contextlib.suppress(StoreError, ValueError):
+            assert store.remove_aside(Kept(store.name, key, 5)) is False
+        assert len(list(store.keys())) == 1

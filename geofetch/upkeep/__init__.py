@@ -22,6 +22,7 @@ in the records that the store does not bear out.
     mend         repair
     ask          sources, asked whether they answer
     collector    gc
+    aside        which files in quarantine may go
     removers     files removed, on native threads
     collected    Collected, Swept and Collection
     abreast      many at once, few in memory

@@ -17,7 +17,7 @@ from ..report.tally import bytes_text, printable, time_text
 
 __all__ = ["Became", "Collected", "Collection", "Gathering", "Swept", "What"]
 
-What: TypeAlias = Literal["unit", "leftover", "link", "stray", "record"]
+What: TypeAlias = Literal["unit", "leftover", "link", "quarantined", "stray", "record"]
 Became: TypeAlias = Literal["removed", "shared", "gone", "replaced", "failed", "missing"]
 
 #: Of what went wrong, so much is listed.
@@ -29,10 +29,11 @@ class Collected:
     """One thing that a gc came to.
 
     ``what``: "unit", the record of one that was forgotten (``unit`` says all that it said); "leftover", a file that no
-    unit is in any more; "link", to such a file; "stray", a file that no record knows; "record", of a unit that was
-    recorded while its file was removed.  ``state``: removed; shared (a unit is in it after all, and it stays); gone (it
-    was not there any more); replaced (another file is there by now, and stays); failed (``error`` says why; the next gc
-    tries again); missing (what a "record" now says: a repair fetches the file).  ``size``: its bytes.
+    unit is in any more; "link", to such a file; "quarantined", a file that a repair had put aside; "stray", a file that
+    no record knows; "record", of a unit that was recorded while its file was removed.  ``state``: removed; shared (a
+    unit is in it after all, and it stays); gone (it was not there any more); replaced (another file is there by now,
+    and stays); failed (``error`` says why; the next gc tries again); missing (what a "record" now says: a repair
+    fetches the file).  ``size``: its bytes.
     """
 
     what: What
@@ -71,11 +72,12 @@ class Collected:
 @dataclass(frozen=True, slots=True)
 class Swept:
     """A store, and how many parts and uploads of dead processes were removed from it; ``able``: whether it can remove
-    anything at all."""
+    anything at all; ``aside``: how many files stay in its quarantine."""
 
     store: str
     count: int
     able: bool = True
+    aside: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,21 +85,24 @@ class Collection:
     """The sum of a gc; with ``dry_run`` of what it would do.
 
     ``units``: records that were forgotten.  ``removed``, ``shared``, ``gone``, ``replaced``, ``failed``: files and
-    links, as a Collected says, those that no record knew among them (``strays``: how many of the removed ones).
-    ``missing``: units that were recorded while their file was removed.  ``swept``: parts and uploads of dead processes.
-    ``wrong``: the first 10,000 of what failed or is missing.  ``unable``: stores that cannot remove anything.
+    links, as a Collected says; of the removed ones ``strays`` are those that no record knew, ``quarantined`` those that
+    a repair had put aside.  ``missing``: units that were recorded while their file was removed.  ``swept``: parts and
+    uploads of dead processes.  ``aside``: files that stay in quarantine.  ``wrong``: the first 10,000 of what failed or
+    is missing.  ``unable``: stores that cannot remove anything.
     """
 
     dry_run: bool = False
     units: int = 0
     removed: int = 0
     strays: int = 0
+    quarantined: int = 0
     shared: int = 0
     gone: int = 0
     replaced: int = 0
     failed: int = 0
     missing: int = 0
     swept: int = 0
+    aside: int = 0
     freed_bytes: int = 0
     wrong: tuple[Collected, ...] = ()
     unable: tuple[str, ...] = ()
@@ -116,15 +121,22 @@ class Collection:
     def summary(self) -> str:
         """One line."""
         told = [f"{number:,} {state}" for state, number in self.counts.items() if number and state != "removed"]
-        would, strays = (" would be" if self.dry_run else ""), f" ({self.strays:,} strays)" if self.strays else ""
+        would, among = (" would be" if self.dry_run else ""), self._among()
         parts = [
             f"{_number(self.units, 'unit')}{would} forgotten",
-            f"{_number(self.removed, 'file')}{would} removed{strays}, {bytes_text(self.freed_bytes)}{would} freed",
+            f"{_number(self.removed, 'file')}{would} removed{among}, {bytes_text(self.freed_bytes)}{would} freed",
             *told,
         ]
         if self.swept:
             parts.append(f"{self.swept:,} left by dead processes swept")
+        if self.aside:
+            parts.append(f"{self.aside:,} {'stays' if self.aside == 1 else 'stay'} in quarantine")
         return f"{', '.join(parts)} ({time_text(self.elapsed_s, fine=True)})"
+
+    def _among(self) -> str:
+        counts = {"strays": self.strays, "from quarantine": self.quarantined}
+        told = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+        return f" ({told})" if told else ""
 
     def as_dict(self) -> dict[str, Any]:
         """As plain JSON: the counts, and a list of what went wrong."""
@@ -134,7 +146,9 @@ class Collection:
             "units": self.units,
             **self.counts,
             "strays": self.strays,
+            "quarantined": self.quarantined,
             "swept": self.swept,
+            "aside": self.aside,
             "freed_bytes": self.freed_bytes,
             "unable": list(self.unable),
             "elapsed_s": round(self.elapsed_s, 3),
@@ -167,6 +181,7 @@ class Gathering:
         """One more."""
         if isinstance(one, Swept):
             self._told["swept"] += one.count
+            self._told["aside"] += one.aside
             if not one.able:
                 self._unable.append(one.store)
         elif one.what == "unit":
@@ -182,11 +197,13 @@ class Gathering:
             self._wrong.append(one)
         if one.state == "removed":
             self._told["strays"] += one.what == "stray"
+            self._told["quarantined"] += one.what == "quarantined"
             self.read_bytes += one.size or 0
 
     def whole(self, dry_run: bool, elapsed_s: float) -> Collection:
         """The sum as it is now."""
-        names = ("units", "removed", "strays", "shared", "gone", "replaced", "failed", "missing", "swept")
+        files = ("removed", "strays", "quarantined", "shared", "gone", "replaced", "failed", "missing")
+        names = ("units", *files, "swept", "aside")
         return Collection(
             dry_run,
             **{name: self._told[name] for name in names},

@@ -2,6 +2,7 @@
 
     units       that were in a repository, and are in none since longer than the grace time: record, then file
     leftovers   files that no unit is in any more, for as long: an older version in a store that files by digest
+    quarantined files that a repair put aside as long ago, and that are nobody's only copy (aside.py)
     strays      if asked for: files of the store that no record knows, and that are as old
     sweeps      parts and uploads of dead processes
 
@@ -10,7 +11,8 @@ there; the file is removed, if it still is the one that was meant; that is noted
 next one.  Whoever ends in between leaves what the next gc goes on with; no file is lost, and no record is left without
 one: a unit that was recorded in the place of a file while that was removed is looked at, and marked missing.
 
-Never: a unit that never was in a repository; a file that another unit is in; a file that is another one by now.
+Never: a unit that never was in a repository; a file that another unit is in; a file that is another one by now; the
+only copy of what is missing.
 """
 
 from __future__ import annotations
@@ -22,14 +24,16 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, suppress
+from functools import partial
 from itertools import islice
 from typing import Any
 
 from ..errors import FetchError, SpecError, StoreError
 from ..records import Recorder, Unit
 from ..records.clearing import Clearing, Left
-from ..store import Removing
+from ..store import Aside, Quarantining, Removing
 from .abreast import abreast
+from .aside import Asides, over
 from .collected import Collected, Collection, Gathering, Swept
 from .inspector import RESULT_MOST, Stores, counted, recorder_of, stores_of
 from .removers import STATES, Removed, Removers
@@ -125,6 +129,9 @@ class _Collector:
                 yield from map(self._swept, self._stores)
                 yield from self._forgotten()
                 yield from self._removed(self._records.left(self._before))
+            for name, store in self._stores.items():
+                if isinstance(store, Quarantining):
+                    yield from self._quarantined(name, store, strays)
             if strays:
                 for name in self._stores:
                     yield from self._astray(name)
@@ -212,6 +219,33 @@ class _Collector:
             if not there and self._recorder.mark(unit, "missing", result=RESULT[:RESULT_MOST]).get():
                 error = StoreError(RESULT, errno=errno.ENOENT)
                 yield Collected("record", unit.store, unit.store_key, unit.size, "missing", error, unit)
+
+    def _quarantined(self, name: str, store: Quarantining, strays: bool) -> Iterator[Collected | Swept]:
+        found, stay = store.asides(), 0
+        # What would be forgotten is known still.
+        known = partial(self._records.at, name, over=self._before if self._dry_run else None)
+        try:
+            while page := list(islice(found, PAGE)):
+                heard = strays or self._records.heard_of(name)
+                going = over(page, self._stores[name], known, self._before, heard)
+                stay += len(page) - len(going)
+                yield from self._put_away(name, store, going)
+        except StoreError as exc:  # as of a sweep
+            log.warning("what was put aside in %s is not looked through: %s", name, exc)
+        yield Swept(name, 0, aside=stay)
+
+    def _put_away(self, name: str, store: Quarantining, going: list[Aside]) -> Iterator[Collected]:
+        done = [Removed("removed")] * len(going)
+        if not self._dry_run:
+            try:
+                done = self._removers.remove([(Asides(store), one.kept) for one in going])
+            except BaseException:
+                self._removers.ended(len(going))
+                raise
+        for one, (state, error) in zip(going, done, strict=True):
+            kept, late = one.kept, state in ("left", "unknown")
+            became: Any = "failed" if late else state
+            yield Collected("quarantined", name, kept.key, kept.size, became, StoreError(LATE) if late else error)
 
     def _astray(self, name: str) -> Iterator[Collected]:
         found = self._strays(name)

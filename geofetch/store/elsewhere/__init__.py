@@ -21,6 +21,7 @@ from ...hubs import process
 from ...names import OURS, checked_path
 from ...spec import Spec
 from .. import native, proof
+from ..quarantine import QUARANTINE, Aside, aside_of, other_key
 from ..removal import differs, replaced
 from ..running import token
 from ..s3.keys import ByDigest, ByPath, Keys
@@ -131,10 +132,9 @@ class FsspecStore:
         if seen is not None and there.kept(self.name, key) != seen:
             where = self._files.place.url(key)
             raise StoreError(f"{where}: it was replaced while it was to be put aside", errno=errno.ESTALE)
-        aside = self._files.place.aside(key)
+        aside = QUARANTINE + key
         if _apart(self._files.seen, aside) is not None:
-            first, slash, rest = key.partition("/")
-            aside = self._files.place.aside(f"{first}.{token()}{slash}{rest}")
+            aside = QUARANTINE + other_key(key, token())
         _apart(self._files.folder_of, aside)
         _apart(self._files.move, key, aside)
         return self._files.place.url(aside)
@@ -154,7 +154,25 @@ class FsspecStore:
 
         A StoreError (errno ESTALE) where it is another one by now.
         """
-        key = checked_path(kept.key, "key")
+        return self._removed(kept, checked_path(kept.key, "key"))
+
+    def asides(self) -> Iterator[Aside]:
+        folders = [QUARANTINE.rstrip("/")]
+        while folders:
+            for key, is_folder, _ in _apart(self._files.listed, folders.pop()):
+                if is_folder:
+                    folders.append(key)
+                    continue
+                seen = _apart(self._files.seen, key)
+                # A filesystem tells no other time than the file's own, which one that moves files may leave as it was.
+                one = None if seen is None else aside_of(seen.kept(self.name, key), seen.mtime_ns)
+                if one is not None:
+                    yield one
+
+    def remove_aside(self, kept: Kept) -> bool:
+        return self._removed(kept, QUARANTINE + checked_path(kept.key.removeprefix(QUARANTINE), "key"))
+
+    def _removed(self, kept: Kept, key: str) -> bool:
         seen = _apart(self._files.seen, key)
         if seen is None:
             return False

@@ -17,7 +17,6 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from ...errors import SpecError
-from ...names import OURS
 
 __all__ = ["Place", "is_elsewhere", "place_of"]
 
@@ -61,10 +60,6 @@ class Place:
     def url(self, key: str) -> str:
         """Where it is, fit to be shown."""
         return f"{self.name.rstrip('/')}/{quote(key)}"
-
-    def aside(self, key: str) -> str:
-        """The key that it has in quarantine."""
-        return f"{OURS}/quarantine/{key}"
 
     def masked(self, text: str) -> str:
         """What a filesystem said, without what its options tell nobody."""

@@ -25,6 +25,7 @@ from ...hubs import process
 from ...names import OURS, checked_path
 from ...spec import Spec
 from .. import native, proof
+from ..quarantine import QUARANTINE, Aside, aside_of, other_key
 from ..removal import differs, replaced
 from ..running import token
 from .access import Access
@@ -159,7 +160,22 @@ class S3Store:
         return _ended(self._moved, key, there)
 
     def remove(self, kept: Kept) -> bool:
-        return _ended(self._removed, kept)
+        return _ended(self._removed, kept, checked_path(kept.key, "key"))
+
+    def asides(self) -> Iterator[Aside]:
+        page: str | None = None
+        while True:
+            found, page = _apart(self._bucket.page, QUARANTINE, None, page)
+            for key, at in found:
+                seen = _apart(self._bucket.head, key)
+                one = None if seen is None else aside_of(seen.kept(self.name, key), int(at.timestamp() * 10**6) * 1000)
+                if one is not None:
+                    yield one
+            if page is None:
+                return
+
+    def remove_aside(self, kept: Kept) -> bool:
+        return _ended(self._removed, kept, QUARANTINE + checked_path(kept.key.removeprefix(QUARANTINE), "key"))
 
     def sweep(self, older_than_s: float) -> int:
         """:meth:`abort_incomplete_uploads` of what is so old, or two days old."""
@@ -200,10 +216,9 @@ class S3Store:
         return seen
 
     def _moved(self, key: str, seen: Seen, awaited: Who = None) -> str:
-        first, slash, rest = key.partition("/")
-        aside = self._bucket.place.aside(key)
+        aside = QUARANTINE + key
         if self._bucket.head(aside, awaited) is not None:
-            aside = self._bucket.place.aside(f"{first}.{token()}{slash}{rest}")
+            aside = QUARANTINE + other_key(key, token())
         self._bucket.copy(key, aside, seen, who=awaited)
         now = self._bucket.head(key, awaited)  # another writer's, perhaps, since a large one takes long to copy
         if now is not None and now.etag != seen.etag:
@@ -215,8 +230,7 @@ class S3Store:
         where = self._bucket.place.url(key)
         return StoreError(f"{where}: it was replaced while it was to be put aside", errno=errno.ESTALE)
 
-    def _removed(self, kept: Kept, awaited: Who = None) -> bool:
-        key = checked_path(kept.key, "key")
+    def _removed(self, kept: Kept, key: str, awaited: Who = None) -> bool:
         seen = self._bucket.head(key, awaited)
         if seen is None:
             return False

@@ -57,10 +57,6 @@ class Place:
         """Where the object is, fit to be shown."""
         return f"{self.name}/{quote(key)}"
 
-    def aside(self, key: str) -> str:
-        """Where a key is put that nobody shall take for good."""
-        return f"{OURS}/quarantine/{key}"
-
     @property
     def passing(self) -> str:
         """What the keys of objects begin with that are on their way to a name that is not known yet."""
