@@ -336,6 +336,10 @@ def test_the_json_of_sources_and_repositories_that_is_told_is_what_is_said(mirro
     added, removed = _said("repositories", "diff", "a", "b", "--into", into)
     assert set(added) == set(removed) == _fields("json-repositories-diff")
     assert set(added["after"]) == {"id", "size_bytes", "digests"}
+    (one,) = _said("repositories", "add", "b", "--from", "a", "--into", into)
+    assert set(one) == _fields("json-repositories-add")
+    (one,) = _said("repositories", "remove", "a", "--into", into)
+    assert set(one) == _fields("json-repositories-remove")
 
 
 def test_the_json_of_gc_that_is_told_is_what_is_said(mirror: Mirror, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_a_wanted_file_is_a_unit_with_all_that_was_told_and_no_file(recorder: Re
     assert want(recorder) == "wanted"
     unit = only(recorder)
     assert (unit.state, unit.size, unit.stored_at, unit.proven_at, unit.kept) == ("missing", 8, None, None, None)
-    assert (unit.policy, unit.pending, unit.tries) == ("on_demand", None, 0)
+    assert (unit.policy, unit.pending, unit.tries) == ("immediate", None, 0)
     assert (unit.digests, unit.trusted) == (SPEC.digests, {"sha256"})
     assert (unit.sources, unit.repositories) == (SPEC.sources, ("main",))
     assert unit.spec() == SPEC
@@ -81,7 +81,7 @@ def test_nobody_need_know_its_size(recorder: Recorder) -> None:
 def test_a_want_never_touches_a_stored_file(recorder: Recorder) -> None:
     store(recorder, Spec("http://c.example/a", digests=sha256(FILE)))
     before = only(recorder)
-    assert want(recorder, pending=True) == "present"
+    assert want(recorder, policy="on_demand", pending=True) == "present"
     after = only(recorder)
     assert facts(after) == facts(before)
     assert (after.policy, after.pending, after.repositories) == ("on_demand", None, ("main",))
@@ -96,7 +96,7 @@ def test_a_want_never_touches_a_stored_file(recorder: Recorder) -> None:
 def test_a_file_that_is_stored_in_another_version_stays_and_its_sources_too(recorder: Recorder) -> None:
     store(recorder, Spec("http://c.example/a", digests=sha256(b"older")), b"older")
     before = only(recorder)
-    assert want(recorder) == "differs"
+    assert want(recorder, policy="on_demand") == "differs"
     after = only(recorder)
     assert facts(after) == facts(before)
     assert (after.sources, after.health) == (before.sources, before.health)
@@ -146,7 +146,7 @@ def test_what_is_owed_is_done_with_the_commit_that_records_the_file(recorder: Re
 
 
 def test_one_that_is_fetched_on_demand_stays_so(recorder: Recorder) -> None:
-    want(recorder)
+    want(recorder, policy="on_demand")
     store(recorder, SPEC)
     assert (only(recorder).policy, only(recorder).state) == ("on_demand", "present")
 

@@ -1,6 +1,7 @@
 """``geofetch repositories``: how much is in each, what is in one, and in what two of them differ.
 
-In: names.  Out: a table on a terminal, fields parted by TABs elsewhere, JSON with --json.  Never: a change.
+In: names.  Out: a table on a terminal, fields parted by TABs elsewhere, JSON with --json.  Never: a change; that is
+membership.py's.
 
 ``--json`` gives an object for each repository (``list``, ``show``)
 
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import codes, options
+from . import codes, membership, options
 from .named import check_repositories
 from .work import Work, perform
 
@@ -37,12 +38,16 @@ FIELDS = ("what", "count")
 MARKS = {"added": "+", "removed": "-", "changed": "~"}
 
 
-@click.group(short_help="List repositories; compare two of them.")
+@click.group(short_help="List repositories; compare, fill and remove them.")
 def repositories() -> None:
-    """List repositories, show what is in one, compare two of them.
+    """List repositories, show what is in one, compare two of them, put units into one, remove one.
 
     What a sync --mirror took off a repository keeps its record and its file, until geofetch units gc removes them.
     """
+
+
+repositories.add_command(membership.add)
+repositories.add_command(membership.remove)
 
 
 @repositories.command("list", short_help="List repositories.")

@@ -5,6 +5,7 @@
     Import   a unit file was read: takes the place of what was known
     Mark     a stored file was held against its record: present, missing, corrupt, quarantined
     Note     a source failed: its health alone
+    Join     a unit is in a repository from now on
     Leave    a repository no longer lists a unit
 
 Whoever takes a place in a store takes it off the leftovers; a place that the last unit leaves becomes one.
@@ -40,13 +41,17 @@ from .units import (
     profile_name,
 )
 
-__all__ = ["Change", "Import", "Leave", "Mark", "Note", "Want", "Wanted", "cooldown_us"]
+__all__ = ["Change", "Import", "Join", "Leave", "Mark", "Note", "Want", "Wanted", "cooldown_us"]
 
 #: Microseconds for which a source is better left alone after one failure; twice as many after each further one in a
 #: row, up to a day.
 COOLDOWN_US, COOLDOWN_MOST_US = 60_000_000, 86_400_000_000
 #: What became of a Want: nobody has stored the file; it is there; it is there in another version than is wanted.
 Wanted: TypeAlias = Literal["wanted", "present", "differs"]
+
+
+#: What nobody has told otherwise of a new unit, as of one that is fetched.
+NEW_POLICY: Policy = "immediate"
 
 
 def cooldown_us(failures: int) -> int:
@@ -58,13 +63,14 @@ def cooldown_us(failures: int) -> int:
 class Want:
     """A file is wanted, and not fetched now; says what became of it (Wanted).
 
-    ``pending``: that it is to be fetched is owed.  Where it is stored already, its policy, sources and repositories
-    change alone; where that is another version, its sources neither: they have the new one.
+    ``policy``: None leaves that of a known unit as it is.  ``pending``: that it is to be fetched is owed.  Where it is
+    stored already, its policy, sources and repositories change alone; where that is another version, its sources
+    neither: they have the new one.
     """
 
     spec: Spec
     store: str
-    policy: Policy
+    policy: Policy | None
     pending: bool
     identity: bytes = field(init=False)
     row: Row = field(init=False)
@@ -90,7 +96,7 @@ class Want:
             proven_at=None,
             scrubbed_at=None,
             scrub_result=None,
-            policy=self.policy,
+            policy=self.policy or NEW_POLICY,
             pending="fetch" if self.pending else None,
             tries=0,
             unlisted_at=None,
@@ -107,7 +113,7 @@ class Want:
         differs = same_content(old, new) is False
         gone = old.state == "missing"
         row = (new if gone and (differs or old.stored_at is None) else old).but(
-            id=old.id, policy=self.policy, repositories=old.repositories | new.repositories
+            id=old.id, policy=self.policy or old.policy, repositories=old.repositories | new.repositories
         )
         row.unlisted_at = None  # as of a Put
         if gone or not differs:
@@ -275,6 +281,24 @@ class Note:
 
 
 @dataclass(slots=True)
+class Join:
+    """A unit is in a repository from now on; says whether it was not."""
+
+    identity: bytes
+    repository: str
+
+    def prepare(self) -> None:
+        """Nothing needs to be worked out."""
+
+    def apply(self, book: Book) -> bool:
+        row = book[self.identity]
+        if row is None or self.repository in row.repositories:
+            return False
+        book.put(row.but(repositories=row.repositories | {self.repository}, unlisted_at=None))
+        return True
+
+
+@dataclass(slots=True)
 class Leave:
     """A unit is no longer in a repository; says whether it was."""
 
@@ -294,4 +318,4 @@ class Leave:
         return True
 
 
-Change: TypeAlias = Put | Want | Import | Mark | Note | Leave
+Change: TypeAlias = Put | Want | Import | Mark | Note | Join | Leave

@@ -22,7 +22,7 @@ from peewee import Database
 from ..errors import RecordError
 from ..names import shown
 from .book import Book
-from .changes import Change, Import, Leave, Mark, Note, Want
+from .changes import Change, Import, Join, Leave, Mark, Note, Want
 from .database import Address, kind_of, of_database, reason, translated
 from .known import Remembered, recall
 from .leftovers import BeingRemoved, gone
@@ -243,7 +243,7 @@ def _texts(change: Change) -> Iterator[tuple[str, str, str]]:
         yield "type", row.type, "give the unit another one"
     elif isinstance(change, Mark):
         yield "result", change.result or "", "tell it in other words"
-    elif isinstance(change, Leave):
+    elif isinstance(change, Join | Leave):
         yield "repository's name", change.repository, "give it another one"
     else:
         yield "path", change.spec.path, "give the file another path"

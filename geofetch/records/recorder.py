@@ -22,10 +22,10 @@ from ..errors import RecordError, SourceError, SpecError
 from ..events import Attempt, Kept, Listener, Verdict
 from ..kills import INTERRUPTS, hold
 from ..spec import Digest, Source, Spec, SpecLike
-from . import census, leftovers, reader, soundness
+from . import census, leftovers, membership, reader, soundness
 from .book import Row
 from .census import RepositorySum
-from .changes import Change, Import, Mark, Note, Want
+from .changes import Change, Import, Join, Leave, Mark, Note, Want
 from .database import located
 from .home import Home
 from .known import Remembered, says_all
@@ -256,19 +256,48 @@ class Recorder:
 
         return Listing(repository, self._home.kept_name(store), members, self._write)
 
+    def associate(self, units: Iterable[Unit], repository: str) -> int:
+        """Put units that are recorded into a repository; how many were not in it before, once that is committed.
+
+        Nothing else of them changes, and nothing is fetched.  Those that are forgotten by now are passed over.  Any
+        number will do: they are written in bounded transactions, and who is ended in between may say it again.
+        """
+        name = membership.named(repository)
+        each = membership.identities(units, self._home.kept_unit)
+        return membership.changed((Join(one, name) for one in each), self._write)
+
+    def dissociate(self, units: Iterable[Unit], repository: str) -> int:
+        """Take units off a repository; how many were in it, once that is committed.
+
+        Files and records stay.  What was in no other repository is in none from this moment on, and a gc removes it
+        after its grace time.
+        """
+        name, now = membership.named(repository), _now()
+        each = membership.identities(units, self._home.kept_unit)
+        return membership.changed((Leave(one, name, now) for one in each), self._write)
+
+    def remove_repository(self, repository: str) -> int:
+        """Take all units off a repository and forget its name; how many were in it.  0 where there is none."""
+        count = 0
+        while True:
+            count += self.dissociate(self.units(repository=membership.named(repository)), repository)
+            if self._edit(partial(membership.drop, repository=repository)):
+                return count
+
     # --- what is not fetched now
 
-    def want(self, spec: SpecLike, store: str, *, policy: Policy = "on_demand", pending: bool = False) -> Pending:
+    def want(self, spec: SpecLike, store: str, *, policy: Policy | None = None, pending: bool = False) -> Pending:
         """Remember a wanted file without fetching it; committed when ``.get()`` returns.
 
         The unit has the spec's sources, digests (trusted), size and repository, is missing and has no ``stored_at``.
-        ``store``: the name of the store that it is for.  ``policy``: when it is to be fetched.  ``pending``: that it is
-        to be fetched is owed; :func:`geofetch.upkeep.repair` does it, and the commit that records the file clears it.
+        ``store``: the name of the store that it is for.  ``policy``: when it is to be fetched; None: as it is known,
+        and "immediate" for a new one, as by ``geofetch sync``.  ``pending``: that it is to be fetched is owed;
+        :func:`geofetch.upkeep.repair` does it, and the commit that records the file clears it.
 
         ``.get()`` says "wanted"; or "present", where it is stored already: then policy, sources and repositories change
         alone; or "differs", where what is stored has other digests or another size: then its sources stay, too.
         """
-        if policy not in POLICIES:
+        if policy is not None and policy not in POLICIES:
             raise SpecError(f"a policy is {', '.join(POLICIES)}, not {policy!r}")
         return self._write(Want(Spec.of(spec), self._home.kept_name(store), policy, bool(pending)))
 
