@@ -161,12 +161,12 @@ def test_a_secret_that_is_asked_for_is_kept_encrypted(profiles: Any, path: Path,
 def test_rotation_and_what_stands_in_clear(profiles: Any, path: Path, tmp_path: Path) -> None:
     done = profiles("add", "a", "-H", "X-Token: s3cret-1")
     assert done.code == 0
-    assert "holds 1 secrets in clear, as [profiles.a] headers.X-Token" in done.err
+    assert "holds 1 secret in clear, as [profiles.a] headers.X-Token" in done.err
     assert "headers.X-Token\t***\n" in profiles("show", "a").out
     assert profiles("show", "a", "--json").objects == [{"name": "a", "headers": {"X-Token": "***"}}]
     for name in ("one", "two"):
         assert run("profiles", "key", "--to", name, cwd=tmp_path).code == 0
-    assert "1 secrets encrypted, 0 encrypted anew" in profiles("rotate", "--key", "file:one").err
+    assert "1 secret encrypted, 0 encrypted anew" in profiles("rotate", "--key", "file:one").err
     first = path.read_text()
     assert "s3cret" not in first
     assert "0 secrets encrypted, 1 encrypted anew" in profiles("rotate", "--key", "file:two", "--drop-old").err
@@ -360,8 +360,8 @@ def test_pulps_sources_are_imported_and_asked_before_the_manifests_own(
     (folder / "a.conf").write_text(CONF.format(near=near.base + "/pub", empty=empty.base, off=off.base))
     done = profiles("import", folder)
     assert done.code == 0, done.err
-    assert "3 content sources and 1 profiles are in" in done.err
-    assert "1 secrets in clear, as [profiles.near] password" in done.err
+    assert "3 content sources and 1 profile are in" in done.err
+    assert "1 secret in clear, as [profiles.near] password" in done.err
     assert "[near] type has no counterpart here" in done.err
     assert "s3cret" not in done.err
     assert stat.S_IMODE(path.stat().st_mode) == 0o600

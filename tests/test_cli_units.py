@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 from dataclasses import replace
@@ -94,6 +95,33 @@ def test_what_is_exported_can_be_imported(way: str, store: Path, tmp_path: Path)
     again = run("units", "export", "--db", "sqlite:///other.db", cwd=tmp_path).out
     assert sorted(again.splitlines()) == sorted(told.splitlines())
     assert run("verify", "--db", "sqlite:///other.db", cwd=tmp_path).code == 0
+
+
+def test_one_is_told_of_as_one(mirror: Mirror, tmp_path: Path) -> None:
+    file, gone = mirror.serves(b"x", name="a"), mirror.serves(b"y", name="b")
+    manifest = tmp_path / "list"
+    manifest.write_text(f"{file.url}\n{gone.url}\n")
+    told = [run("sync", "list", "--into", "store", "--repository", "main", cwd=tmp_path)]
+    manifest.write_text(f"{file.url}\n")
+    for command in (
+        ["sync", "list", "--repository", "main", "--mirror"],
+        ["sync", "list", "--repository", "main", "--later"],
+        ["units", "export", "--path", "a", "--to", "files"],
+        ["units", "import", "files"],
+        ["sources", "test", "--path", "a"],
+    ):
+        told.append(run(*command, "--into", "store", cwd=tmp_path))
+    assert [done.code for done in told] == [0] * 6
+    words = "".join(done.err for done in told)
+    for line in (
+        "1 unit is not listed any more, and taken off 'main'",
+        "0 files are to be fetched by geofetch repair; 1 is stored already",
+        "1 unit file is in files",
+        "1 unit was imported",
+        "1 source was asked, 1 answered",
+    ):
+        assert line in words
+    assert not re.search(r"\b1 (?!units gc)\w+s (are|were)\b", words)
 
 
 def test_a_unit_file_that_is_none_says_where(store: Path, tmp_path: Path) -> None:

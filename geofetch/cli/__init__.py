@@ -15,6 +15,7 @@ In: argv, the environment, stdin.  Out: data on stdout, everything that is told 
     downloads    Specs through a Pool, every Outcome told
     places       where files and records are: --into, --db
     tables       rows under columns
+    words        counts in sentences
     interrupted  notes of verifies that can be gone on with
     mending      what verify --repair and repair have in common
     get sync verify repair units sources repositories profiles doctor demo    the commands, one a module (profiles_add

@@ -27,6 +27,7 @@ from typing import IO, Any
 import click
 
 from . import codes
+from .words import counted
 
 __all__ = ["MARK", "PREFIX", "show"]
 
@@ -77,7 +78,7 @@ def _steps(stage: Stage) -> None:
 
     into = ["--into", str(stage.store)]
     sync = ["sync", stage.origin.url, *into, "--repository", "demo"]
-    _say(f"An origin on the loopback serves {stage.files} files and their SHA256SUMS; we want all of them.")
+    _say(f"An origin on the loopback serves {counted(stage.files, 'file')} and their SHA256SUMS; we want all of them.")
     _run([*sync, *_progress()], 0)
     _hold(_right(stage) == stage.files, "every file is there, byte by byte what the origin has")
 

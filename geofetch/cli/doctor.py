@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from . import codes, options
+from .words import counted
 from .work import Work, perform
 
 __all__ = ["doctor", "findings"]
@@ -228,7 +229,7 @@ def _files(soft: int, warnings: list[str]) -> dict[str, Any]:
 
     connections = descriptors_for_connections()
     if connections < FEW:
-        warnings.append(f"few open files are allowed: {connections} connections at once; see ulimit -Hn")
+        warnings.append(f"few open files are allowed: {counted(connections, 'connection')} at once; see ulimit -Hn")
     return {"soft": soft, "raised_to": _soft_limit(), "connections": connections}
 
 
@@ -243,7 +244,7 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
     versions = found["versions"]
     ca, files, proxies = found["ca"], found["files"], found["proxies"]
     through = ", ".join(f"{scheme} {url}" for scheme, url in proxies["by_scheme"].items()) or "none"
-    certificates = "unusable" if ca["certificates"] is None else f"{ca['certificates']} certificates"
+    certificates = "unusable" if ca["certificates"] is None else counted(ca["certificates"], "certificate")
     rows = [
         ("geofetch", f"{versions['geofetch']} on {versions['python']}, {versions['system']}"),
         ("stack", ", ".join(f"{name} {versions[name] or '(missing)'}" for name in PACKAGES)),
@@ -256,12 +257,15 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
         ),
         ("CA bundle", f"{ca['bundle']} ({certificates}), from {ca['from']}"),
         ("proxies", through + (f"; not for {proxies['not_for']}" if proxies["not_for"] else "")),
-        ("open files", f"{files['soft']}, raised to {files['raised_to']}: {files['connections']} connections at once"),
+        (
+            "open files",
+            f"{files['soft']}, raised to {files['raised_to']}: {counted(files['connections'], 'connection')} at once",
+        ),
         ("resolver", f"{found['resolver']['kind']} ({found['resolver']['from']})"),
     ]
     if "records" in found:
         records = found["records"]
-        sound = f"{records['units']} units, sound" if records["units"] is not None else "not to be trusted"
+        sound = f"{counted(records['units'], 'unit')}, sound" if records["units"] is not None else "not to be trusted"
         rows.append(("records", sound))
         rows += [("", fault) for fault in records["faults"]]
     lines = [f"{name:<11} {text}" for name, text in rows]

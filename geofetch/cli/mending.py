@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .words import counted
 from .work import Work
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Mended:
                 " geofetch get URL --into DIR -o PATH, with --header and the like"
             )
         for origin, count in self.liars.most_common(10):
-            work.console.say(f"{origin} served wrong bytes, {count} times; its records say so")
+            work.console.say(f"{origin} served wrong bytes, {counted(count, 'time')}; its records say so")
 
     def _tell(self, one: Repair) -> None:
         from ..upkeep.ask import origin_of

@@ -25,6 +25,7 @@ from . import codes, options
 from .console import MASK
 from .profiles_add import add, imported
 from .profiles_test import test
+from .words import counted
 from .work import Work, perform
 
 if TYPE_CHECKING:
@@ -278,7 +279,7 @@ def _rotate(work: Work) -> int:
     if told is not None and told.startswith("file:"):
         told = f"file:{os.path.abspath(os.path.expanduser(told.removeprefix('file:')))}"
     clear, anew = kept.rotate(None if told is None else Secret(told), alone=work.told["drop_old"])
-    work.console.say(f"{clear} secrets encrypted, {anew} encrypted anew, in {kept.save()}")
+    work.console.say(f"{counted(clear, 'secret')} encrypted, {anew:,} encrypted anew, in {kept.save()}")
     return codes.OK
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import codes, options
+from .words import counted
 from .work import Work, perform
 
 if TYPE_CHECKING:
@@ -94,8 +95,8 @@ def _save(work: Work, kept: Profiles, words: str) -> None:
     clear = [place for place, _ in kept.secrets_in_clear()]
     if clear:
         work.console.fail(
-            f"{path} holds {len(clear)} secrets in clear, as {clear[0]}: its mode is 0600; geofetch profiles rotate"
-            " --key REFERENCE encrypts them"
+            f"{path} holds {counted(len(clear), 'secret')} in clear, as {clear[0]}: its mode is 0600; geofetch profiles"
+            f" rotate --key REFERENCE encrypts {'it' if len(clear) == 1 else 'them'}"
         )
 
 
@@ -227,7 +228,8 @@ def _import(work: Work) -> int:
         kept.add_source(one.source, replacing=replacing)
     if kept.keys_of_secrets:
         kept.rotate()
-    _save(work, kept, f"{len(sections)} content sources and {_count(sections)} profiles are in")
+    some = f"{counted(len(sections), 'content source')} and {counted(_count(sections), 'profile')}"
+    _save(work, kept, f"{some} are in")
     for one in sections:
         for words in one.left_out:
             work.console.say(f"[{one.source.name}] {words}")

@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 import click
 
 from . import codes, options
+from .words import counted
 from .work import Work, perform
 
 if TYPE_CHECKING:
@@ -223,7 +224,7 @@ def _handshake(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if told["not_after"] is not None:
         end = datetime.fromisoformat(told["not_after"])
         days = (end - datetime.now(UTC)).days
-        when = f"in {days} days" if days >= 0 else f"{-days} days ago"
+        when = f"in {counted(days, 'day')}" if days >= 0 else f"{counted(-days, 'day')} ago"
         yield "expires", f"{end:%Y-%m-%d}, {when}"
     yield "sha256", told["sha256"]
 

@@ -43,6 +43,7 @@ import click
 
 from . import codes, options
 from .named import check_repositories, unit_named
+from .words import counted
 from .work import Work, perform
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _units(work: Work, recorder: Recorder) -> Iterator[Unit]:
         yield unit
         if time.monotonic() >= tell_at:
             tell_at = time.monotonic() + EVERY_S
-            work.console.say(f"{number} units were looked through")
+            work.console.say(f"{counted(number, 'unit', 'were')} looked through")
 
 
 # ------------------------------------------------------------------------------------------------------------- list
@@ -254,7 +255,7 @@ def _test(work: Work) -> int:
                 # A table is as wide as its widest cell: on a terminal it comes when all have answered.
                 rows = [_answer_cells(one) for one in total.told(answers)]
                 show(ANSWERS, rows, right=("bytes", "seconds"), long=("url",))
-    work.console.say(f"{total.asked} sources were asked, {total.asked - total.failed} answered")
+    work.console.say(f"{counted(total.asked, 'source', 'were')} asked, {total.asked - total.failed:,} answered")
     return codes.of_all(total.codes)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import codes, options
+from .words import counted
 from .work import Work, perform
 
 if TYPE_CHECKING:
@@ -128,7 +129,9 @@ def _take_off(total: Told, listing: Listing, code: int) -> None:
         work.console.say(f"not all that is listed is there: nothing is taken off {listing.repository!r}")
         return
     total.taken_off = listing.take_off()
-    work.console.say(f"{total.taken_off} units are not listed any more; they were taken off {listing.repository!r}")
+    work.console.say(
+        f"{counted(total.taken_off, 'unit', 'are')} not listed any more, and taken off {listing.repository!r}"
+    )
 
 
 @contextmanager

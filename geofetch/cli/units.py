@@ -17,6 +17,7 @@ import click
 from . import codes, options
 from .gc import gc
 from .named import check_repositories, unit_named
+from .words import counted
 from .work import Work, perform
 
 if TYPE_CHECKING:
@@ -175,8 +176,7 @@ def _show(work: Work) -> int:
         fields = {"id": unit.id, **_shown(unit), "shared_with": others}
         put_line(json.dumps(fields, indent=None if work.as_json else 2))
         if others and not work.as_json:
-            units = "1 other unit" if others == 1 else f"{others} other units"
-            work.console.say(f"its file is shared with {units}")
+            work.console.say(f"its file is shared with {counted(others, 'other unit')}")
     return codes.OK
 
 
@@ -193,7 +193,7 @@ def _export(work: Work) -> int:
                 put(unit_files.dump(unit))
         else:
             count = unit_files.write(found, work.told["folder"])
-            work.console.say(f"{count} unit files are in {work.told['folder']}")
+            work.console.say(f"{counted(count, 'unit file', 'are')} in {work.told['folder']}")
     return codes.OK
 
 
@@ -210,9 +210,9 @@ def _import(work: Work) -> int:
             for count in _put(recorder, _units_in(work.told["files"])):  # noqa: B007
                 pass
         except FetchError as exc:
-            work.console.fail(f"{exc} ({count} units were imported before)")
+            work.console.fail(f"{exc} ({counted(count, 'unit', 'were')} imported before)")
             return codes.code_of(exc)
-    work.console.say(f"{count} units were imported")
+    work.console.say(f"{counted(count, 'unit', 'were')} imported")
     return codes.OK
 
 

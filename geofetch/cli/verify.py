@@ -44,6 +44,7 @@ from .away import Away
 from .interrupted import Note
 from .mending import TOLD_MOST, Mended, check_place, scope_of
 from .named import check_repositories
+from .words import one_or
 from .work import Work, perform
 
 if TYPE_CHECKING:
@@ -210,5 +211,5 @@ def _tell(work: Work, found: Findings, away: Away) -> None:
             put({"event": "file", "ok": False, **one.as_dict()})
     more = len(found.wrong) + found.unlisted - TOLD_MOST
     if more > 0:
-        work.console.fail(f"{more} more are wrong; geofetch units list --state tells them")
+        work.console.fail(f"{more:,} more {one_or(more, 'are')} wrong; geofetch units list --state tells them")
     work.console.say(found.summary() + away.summary())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import codes
 from .output import put
+from .words import counted, one_or
 
 if TYPE_CHECKING:
     from ..records import Recorder
@@ -72,11 +73,13 @@ def _fields(spec: Spec, state: str, policy: str, owed: bool) -> dict[str, Any]:
 def _say(told: Told, policy: str, owed: bool) -> None:
     counts = told.wanted or Counter()
     how = "to be fetched by geofetch repair" if owed else f"recorded as {policy}, and not fetched"
-    told.work.console.say(f"{counts['wanted']} files are {how}; {counts['present']} are stored already")
-    if counts["differs"]:
+    wanted, present, differs = (counts[state] for state in ("wanted", "present", "differs"))
+    there = f"{present:,} {one_or(present, 'are')} stored already"
+    told.work.console.say(f"{counted(wanted, 'file', 'are')} {how}; {there}")
+    if differs:
         told.work.console.say(
-            f"{counts['differs']} files are stored in another version than is listed, and stay as they are:"
-            " geofetch sync --policy immediate fetches them"
+            f"{counted(differs, 'file', 'are')} stored in another version than is listed, and left as before:"
+            f" geofetch sync --policy immediate fetches {'it' if differs == 1 else 'them'}"
         )
 
 
