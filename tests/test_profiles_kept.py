@@ -472,6 +472,23 @@ def made_key(monkeypatch: pytest.MonkeyPatch, name: str) -> Fernet:
     return Fernet(key)
 
 
+def test_a_blank_line_parts_each_table_from_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made_key(monkeypatch, "K")
+    path = tmp_path / "p.toml"
+    for name in ("a", "b"):
+        profiles = Profiles(path=path) if name == "a" else Profiles.load(path)
+        profiles.add(Profile(name=name, token=Secret("env:A")))
+        profiles.save()
+        profiles.rotate(Secret("env:K"))
+        profiles.save()
+    lines = path.read_text().splitlines()
+    heads = [number for number, line in enumerate(lines) if line.startswith("[")]
+    assert [lines[number] for number in heads] == ["[profiles.a]", "[profiles.b]", "[fernet]"]
+    assert {lines[number - 1] for number in heads} == {""}
+    assert "fernet:" in lines[1]
+    assert "plain:" in lines[1]
+
+
 def test_what_is_encrypted_in_place_is_opened_by_any_of_the_keys(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     old, new = made_key(monkeypatch, "OLD"), made_key(monkeypatch, "NEW")
     text = "[fernet]\nkeys = ['env:NEW', 'env:OLD']\n[profiles.a]\nuser='u'\n"

@@ -29,7 +29,10 @@ Since: TypeAlias = "tuple[Mapping[str, Any], bool]"
 #: Tables of tables by name, as [profiles.NAME].
 BY_NAME = ("profiles", "sources")
 
-NEW = "# Who geofetch is to each origin, and whom it trusts.  Secrets: env:NAME, file:PATH, keyring:SERVICE/USER.\n"
+NEW = (
+    "# Who geofetch is to each origin, and whom it trusts.  Secrets: env:NAME, file:PATH, keyring:SERVICE/USER,\n"
+    "# fernet:... (encrypted, by a key that [fernet] keys names), plain:... (in clear, what looks like one).\n"
+)
 
 
 def read(path: str) -> dict[str, Any]:
@@ -214,12 +217,16 @@ def _set_in(tomlkit: Any, document: Any, keys: tuple[str, ...], value: Any) -> N
     tables = document
     for number, key in enumerate(keys[:-1]):
         if key not in tables:
+            if number == 0 and tables and not tomlkit.dumps(tables).endswith("\n\n"):
+                tables.add(tomlkit.nl())
             # [profiles.a] alone, without a [profiles] above it that holds nothing.
             tables.append(key, tomlkit.table(is_super_table=number == 0 and key in BY_NAME))
         tables = tables[key]
     by_name = len(keys) == 2 and keys[0] in BY_NAME
     item = _table(tomlkit, value) if by_name else _value(tomlkit, value)
     if by_name and keys[-1] not in tables:
+        if [*document][-1] != keys[0]:
+            item.add(tomlkit.nl())  # what follows is another table
         tables.append(keys[-1], item)
     else:
         tables[keys[-1]] = item
