@@ -142,6 +142,19 @@ def test_what_a_plugin_cannot_read_ends_its_own_download_alone(database: Place, 
     assert [row[0] for row in rows(database)] == ["0.rpm", "2.rpm"]
 
 
+def test_a_column_that_is_not_there_is_told_as_the_plugins(database: Place) -> None:
+    class Wrong(Packages):
+        def record(self, database: Database, recorded: Sequence[Recorded]) -> None:
+            Package.insert_many([{"unit": one.unit, "nope": 1} for one in recorded]).execute(database)
+
+    with (
+        opened(database, Wrong()) as recorder,
+        pytest.raises(RecordError, match=r"a plugin's record\(\): .*has no attribute 'nope'"),
+    ):
+        store(recorder, spec("a"))
+    assert rows(database) == []
+
+
 def test_its_tables_are_made_once_however_many_begin_at_once(database: Place) -> None:
     import gevent
 

@@ -83,6 +83,9 @@ def tell(database: Database, plugins: Sequence[Plugin], recorded: Sequence[Recor
             except OSError as exc:
                 # A file that it reads, or an error of ours: to the records that would be trouble with the database.
                 raise PluginError(str(exc)) from exc
+            except AttributeError as exc:
+                # peewee's word for a column that is not there names a class, and not whose it is.
+                raise PluginError(f"a plugin's record(): {exc}") from exc
 
 
 class PluginError(Exception):
