@@ -498,3 +498,16 @@ def test_the_same_path_in_two_stores_differs_by_its_bytes_alone(mirror: Mirror, 
     (changed,) = run("repositories", "diff", "one", "two", "--json", *db, cwd=tmp_path).objects
     assert (changed["path"], changed["change"]) == ("a", "changed")
     assert changed["before"]["digests"] != changed["after"]["digests"]
+
+
+@pytest.mark.parametrize("command", ["units gc", "repair", "repositories list"])
+def test_help_names_the_columns_of_a_piped_table(command: str) -> None:
+    from geofetch.cli import gc, mending, repositories
+
+    columns = {
+        "units gc": ("what", *gc.BECAME, "bytes"),
+        "repair": mending.Mended.columns(),
+        "repositories list": repositories.COLUMNS,
+    }
+    done = run(*command.split(), "--help", cwd=ROOT)
+    assert f"parted by TABs: {', '.join(columns[command])}." in " ".join(done.out.split())

@@ -79,6 +79,9 @@ def gc(**given: Any) -> int:
     store by digest), what a repair put aside as long ago and nobody needs any more, and what dead processes left.
     Units that never were in a repository stay.  Interrupted at any moment, even by a crash, it leaves nothing that the
     next one does not go on with.
+
+    Piped, a line is a kind of thing, its fields parted by TABs: what, removed, shared, gone, replaced, failed, missing,
+    bytes.
     """
     return perform("units gc", options.told(**given), _gc)
 

@@ -55,6 +55,9 @@ def repair(**given: Any) -> int:
     --later has put off.  What comes is proven, and replaces what is there in one step; a corrupt file that no source
     has is put aside, never deleted.  Exits with 0 if all of it is there now, or nothing was wrong; with 11 if anything
     stays wrong.  Where --into names none, a store that cannot be reached is told and left out, which is 12.
+
+    Piped, a line is what was found, its fields parted by TABs: found, repaired, present, quarantined, missing, corrupt,
+    unknown, files.
     """
     return perform("repair", options.told(**given), _repair)
 

@@ -54,7 +54,10 @@ repositories.add_command(membership.remove)
 @options.places("The folder whose records are meant.")
 @options.asking("One JSON object a repository.")
 def listed(**given: Any) -> int:
-    """List repositories: units, bytes, how many units are not as they should be, and how many are not fetched yet."""
+    """List repositories: units, bytes, how many units are not as they should be, and how many are not fetched yet.
+
+    Piped, a line is a repository, its fields parted by TABs: name, units, bytes, wrong, not fetched.
+    """
     return perform("repositories list", given, _list)
 
 

@@ -134,9 +134,9 @@ class Collection:
         return f"{', '.join(parts)} ({time_text(self.elapsed_s, fine=True)})"
 
     def _among(self) -> str:
-        counts = {"strays": self.strays, "from quarantine": self.quarantined}
-        told = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
-        return f" ({told})" if told else ""
+        told = [_number(self.strays, "stray")] if self.strays else []
+        told += [f"{self.quarantined:,} from quarantine"] if self.quarantined else []
+        return f" ({', '.join(told)})" if told else ""
 
     def as_dict(self) -> dict[str, Any]:
         """As plain JSON: the counts, and a list of what went wrong."""
