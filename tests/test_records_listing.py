@@ -180,9 +180,12 @@ def test_sync_mirror_takes_off_what_the_manifest_no_longer_lists(mirror: Mirror,
 
     sums.write_text("\n")
     empty = sync(tmp_path, tree.base, "--mirror")
-    assert empty.code != 0
+    assert empty.code == 2
     assert "is empty; nothing is taken off" in empty.err
+    assert "geofetch repositories remove main" in empty.err
     assert len(members(tmp_path)) == 3
+    assert run("repositories", "remove", "main", "--into", "srv", cwd=tmp_path).code == 0
+    assert members(tmp_path) == []
 
 
 def test_sync_mirror_takes_nothing_off_by_a_manifest_that_may_have_been_cut(mirror: Mirror, tmp_path: Path) -> None:

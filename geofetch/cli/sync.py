@@ -7,6 +7,7 @@ folder; a word of who we are to hosts that only a manifest from the network has 
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -125,9 +126,17 @@ def _sync(work: Work) -> int:
 def _take_off(total: Told, listing: Listing, code: int) -> None:
     """What the manifest does not list leaves the repository, if all that it lists is there."""
     work = total.work
+    from ..errors import SpecError
+
     if code != codes.OK or work.signals.received is not None:
         work.console.say(f"not all that is listed is there: nothing is taken off {listing.repository!r}")
         return
+    if not len(listing):
+        # A listing that lost all it had is a mistake more often than a wish: whoever means it says so in other words.
+        raise SpecError(
+            f"the listing of {listing.repository!r} is empty; nothing is taken off: if all of it is to go, say"
+            f" geofetch repositories remove {shlex.quote(listing.repository)}"
+        )
     total.taken_off = listing.take_off()
     work.console.say(
         f"{counted(total.taken_off, 'unit', 'are')} not listed any more, and taken off {listing.repository!r}"
