@@ -117,6 +117,8 @@ def test_a_file_that_cannot_be_removed_ends_it_with_its_code(store: Path, tree: 
     [
         (("--grace", "soon"), "a time from 0"),
         (("--grace", "-1s"), "a time from 0"),
+        (("--grace", "7"), "7 of what? say 7d, 7h or 7s"),
+        (("--grace", "1.5"), "1.5 of what? say 1.5d"),
         (("--threads", "0"), "--threads"),
         (("--into", "nowhere"), "no records in nowhere"),
     ],
@@ -126,6 +128,23 @@ def test_a_wrong_usage_is_told(flags: Any, words: str, tmp_path: Path) -> None:
     done = run("units", "gc", *flags, cwd=tmp_path)
     assert done.code == 2
     assert words in done.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("units", "gc", "--grace", "0"), ("verify", "--older-than", "2w"), ("repair", "--timeout", "5")],
+    ids=" ".join,
+)
+def test_no_time_at_all_needs_no_unit_and_a_timeout_is_seconds(words: Any, tmp_path: Path) -> None:
+    assert "no records in nowhere" in run(*words, "--into", "nowhere", cwd=tmp_path).err
+
+
+def test_a_verify_wants_a_unit_too(tmp_path: Path) -> None:
+    done = run("verify", "--older-than", "30", "--into", "nowhere", cwd=tmp_path)
+    assert done.code == 2
+    assert "30 of what? say 30d, 30h or 30s" in done.err
+    for words in (("verify",), ("units", "gc")):
+        assert "12h" in run(*words, "--help", cwd=tmp_path).out
 
 
 def test_show_tells_who_shares_a_file(tmp_path: Path) -> None:

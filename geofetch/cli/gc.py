@@ -60,10 +60,10 @@ BECAME = ("removed", "shared", "gone", "replaced", "failed", "missing")
 @options.places("The folder that is meant.")
 @click.option(
     "--grace",
-    type=options.Duration(zero=True),
+    type=options.Duration(zero=True, bare=False),
     default="7d",
     show_default=True,
-    help="Only what has been in no repository for so long.",
+    help="Only what has been in no repository for so long: 30s, 5m, 12h, 7d, 2w.",
 )
 @click.option("--dry-run", is_flag=True, help="Tell what would be removed, and remove nothing.")
 @click.option("--strays", is_flag=True, help="Also files in the folder that no record knows: look at --dry-run first.")

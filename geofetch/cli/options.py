@@ -41,12 +41,16 @@ _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0,
 
 
 class Duration(_Type):
-    """Seconds, from ``90``, ``1.5m``, ``2h``, ``30d``; ``zero``: none at all is a time, too."""
+    """Seconds, from ``90``, ``1.5m``, ``2h``, ``30d``; ``zero``: none at all is a time, too.
+
+    ``bare``: whether a number without a unit means seconds.  Where days are as likely meant it is refused.
+    """
 
     name = "time"
 
-    def __init__(self, zero: bool = False) -> None:
+    def __init__(self, zero: bool = False, bare: bool = True) -> None:
         self._zero = zero
+        self._bare = bare
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, int | float):
@@ -54,7 +58,10 @@ class Duration(_Type):
         found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d|w)?", str(value).strip(), re.ASCII)
         if found is None or (float(found[1]) == 0 and not self._zero):
             from_0 = "from" if self._zero else "above"
-            self.fail(f"a time {from_0} 0 is wanted: seconds, or with a unit as in 90s, 5m, 2h, 30d", param, ctx)
+            plain = "seconds, or with a unit" if self._bare else "with a unit,"
+            self.fail(f"a time {from_0} 0 is wanted: {plain} as in 90s, 5m, 2h, 30d", param, ctx)
+        if not self._bare and found[2] is None and float(found[1]) != 0:
+            self.fail(f"{value} of what? say {found[1]}d, {found[1]}h or {found[1]}s (s, m, h, d, w)", param, ctx)
         return float(found[1]) * _UNITS[found[2] or ""]
 
 

@@ -58,7 +58,9 @@ __all__ = ["verify"]
 @options.places("The folder that is meant.")
 @click.option("--repair", is_flag=True, help="Fetch again what is wrong, from where its record says it came from.")
 @options.scope()
-@click.option("--older-than", type=options.Duration(), help="Only files not verified for so long, as in 30d.")
+@click.option(
+    "--older-than", type=options.Duration(bare=False), help="Only files not verified for so long: 12h, 30d, 8w."
+)
 @click.option("--sample", type=options.Share(), help="So many of them by chance, or that share, as in 5%.")
 @click.option("--resume", is_flag=True, help="Go on with a verify of the same flags that was ended, if there is one.")
 @click.option("--rate", type=options.Rate(), help="Read no more bytes a second than this, as in 200M.")
