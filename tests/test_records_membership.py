@@ -66,7 +66,9 @@ def test_units_are_put_into_a_repository_and_nothing_else_changes(
     assert held(recorder, "testing") == [unit.path for unit in before[2:]]
 
 
-def test_what_leaves_its_last_repository_is_in_none_since_then_until_it_is_put_back(recorder: Recorder) -> None:
+def test_what_leaves_its_last_repository_is_in_none_since_then_until_it_is_put_back(
+    recorder: Recorder, database: Place
+) -> None:
     store(recorder, spec("a"))
     (unit,) = recorder.units()
     assert recorder.dissociate([unit], "testing") == 1
@@ -79,6 +81,7 @@ def test_what_leaves_its_last_repository_is_in_none_since_then_until_it_is_put_b
     assert list(recorder.units()) == [left]
     assert recorder.associate([unit], "other") == 1
     assert list(recorder.units()) == [replace(unit, repositories=("other",))]
+    assert [tuple(row) for row in database.rows("SELECT unlisted_at_us FROM units")] == [(None,)]
 
 
 def test_what_is_not_recorded_is_passed_over(recorder: Recorder) -> None:
