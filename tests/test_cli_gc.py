@@ -92,6 +92,16 @@ def test_a_stranger_of_the_folder_goes_by_strays_alone(store: Path, tree: Tree) 
     assert (done["strays"], done["freed_bytes"], stray.exists()) == (1, 17, False)
 
 
+def test_records_of_another_place_make_no_strays_of_all_that_is_there(store: Path, tree: Tree, tmp_path: Path) -> None:
+    before = sorted(store.rglob("*"))
+    with Recorder(other := f"sqlite:///{tmp_path}/other.db") as recorder:
+        assert recorder.count() == 0
+    done = gc(store, "--strays", "--grace", "0s", "--db", other)
+    assert done.code == 2
+    assert "these records know no file of" in done.err
+    assert sorted(store.rglob("*")) == before
+
+
 def test_a_file_that_cannot_be_removed_ends_it_with_its_code(store: Path, tree: Tree) -> None:
     if os.geteuid() == 0:
         # Root may remove anything; but not what is no file any more.

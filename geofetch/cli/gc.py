@@ -95,6 +95,7 @@ def _gc(work: Work) -> int:
     work.summary = total.fields
     with asked(told) as recorder:
         stores = stores_of(recorder, told)
+        _check_strays(recorder, stores, told)
         try:
             total.run(recorder, stores)
         finally:
@@ -106,6 +107,15 @@ def _gc(work: Work) -> int:
     for name in total.whole().unable:
         work.console.fail(f"{name}: this store cannot remove what it keeps; its units and files are left")
     return total.code()
+
+
+def _check_strays(recorder: Recorder, stores: Mapping[str, Any], told: Mapping[str, Any]) -> None:
+    """A usage error where records of another place would make strays of all that is there: its name was mistyped."""
+    if told["strays"] and told["db"] and not any(recorder.count(store=name) for name in stores):
+        raise click.UsageError(
+            f"these records know no file of {told['into'] or 'any store'}: all of it would be strays;"
+            " give the records that are about the files"
+        )
 
 
 class _Sum:
