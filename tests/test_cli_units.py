@@ -91,7 +91,13 @@ def test_what_is_exported_can_be_imported(way: str, store: Path, tmp_path: Path)
     else:
         done = run("units", "import", "-", "--db", "sqlite:///other.db", cwd=tmp_path, said=told)
     assert done.code == 0, done.err
-    assert "12 units were imported" in done.err
+    assert "12 units were imported: 12 new" in done.err
+    other = [json.loads(line) for line in told.splitlines()]
+    other[3]["sources"][0]["priority"] += 1
+    lines = "".join(json.dumps(one) + "\n" for one in other)
+    for said, words in ((lines, "1 replaced, 11 known"), (told, "1 replaced, 11 known"), (told, "12 known")):
+        done = run("units", "import", "-", "--db", "sqlite:///other.db", cwd=tmp_path, said=said)
+        assert f"12 units were imported: {words}\n" in done.err
     again = run("units", "export", "--db", "sqlite:///other.db", cwd=tmp_path).out
     assert sorted(again.splitlines()) == sorted(told.splitlines())
     assert run("verify", "--db", "sqlite:///other.db", cwd=tmp_path).code == 0

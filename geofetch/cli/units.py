@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -203,16 +204,16 @@ def _import(work: Work) -> int:
 
     if recorder_url(work.told) is None:
         raise click.UsageError("where are the records? give --into DIR, or --db URL")
-    count = 0
+    found: Counter[str] = Counter()
     with recording(work.told) as recorder:
         assert recorder is not None
         try:
-            for count in _put(recorder, _units_in(work.told["files"])):  # noqa: B007
-                pass
+            _put(recorder, _units_in(work.told["files"]), found)
         except FetchError as exc:
-            work.console.fail(f"{exc} ({counted(count, 'unit', 'were')} imported before)")
+            work.console.fail(f"{exc} ({counted(found.total(), 'unit', 'were')} imported before)")
             return codes.code_of(exc)
-    work.console.say(f"{counted(count, 'unit', 'were')} imported")
+    parts = ", ".join(f"{found[what]:,} {what}" for what in ("new", "replaced", "known") if found[what])
+    work.console.say(f"{counted(found.total(), 'unit', 'were')} imported" + (f": {parts}" if parts else ""))
     return codes.OK
 
 
@@ -232,10 +233,6 @@ def _units_in(files: Iterable[str]) -> Iterator[Unit]:
             raise click.UsageError(f"{name!r} cannot be read: {exc.strerror}") from exc
 
 
-def _put(recorder: Recorder, found: Iterator[Unit]) -> Iterator[int]:
-    count = 0
-    while batch := list(islice(found, BATCH)):
-        for pending in [recorder.put_unit(unit) for unit in batch]:
-            pending.get()
-        count += len(batch)
-        yield count
+def _put(recorder: Recorder, units: Iterator[Unit], found: Counter[str]) -> None:
+    while batch := list(islice(units, BATCH)):
+        found.update([pending.get() for pending in [recorder.put_unit(unit) for unit in batch]])

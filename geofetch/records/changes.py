@@ -48,6 +48,8 @@ __all__ = ["Change", "Import", "Join", "Leave", "Mark", "Note", "Want", "Wanted"
 COOLDOWN_US, COOLDOWN_MOST_US = 60_000_000, 86_400_000_000
 #: What became of a Want: nobody has stored the file; it is there; it is there in another version than is wanted.
 Wanted: TypeAlias = Literal["wanted", "present", "differs"]
+#: What was known of a unit that comes from elsewhere: nothing, something else, all of it.
+Imported: TypeAlias = Literal["new", "replaced", "known"]
 
 
 #: What nobody has told otherwise of a new unit, as of one that is fetched.
@@ -162,9 +164,16 @@ class Import:
             frozenset(unit.repositories),
         )
 
-    def apply(self, book: Book) -> None:
+    def apply(self, book: Book) -> Imported:
         old = book[self.row.identity]
-        book.put(self.row.but(id=None if old is None else old.id))
+        if old is None:
+            book.put(self.row)
+            return "new"
+        row = self.row.but(id=old.id)
+        if row == old:
+            return "known"
+        book.put(row)
+        return "replaced"
 
 
 def _told(source: Source, health: Health) -> SourceFields:

@@ -344,7 +344,10 @@ class Recorder:
             yield from map(self._home.known_unit, self._answer(partial(reader.units, ids=ids)))
 
     def put_unit(self, unit: Unit) -> Pending:
-        """Remember a unit from elsewhere, in place of what was known of it; committed when ``.get()`` returns."""
+        """Remember a unit from elsewhere, in place of what was known of it; committed when ``.get()`` returns.
+
+        That is "new", "replaced", or "known" where nothing else was known of it before.
+        """
         return self._write(Import(self._home.kept_unit(unit)))
 
     def faults(self, most: int = 100) -> list[str]:
