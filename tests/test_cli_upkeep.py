@@ -248,7 +248,7 @@ def test_a_source_that_serves_wrong_bytes_is_told_and_noted(mirror: Mirror, tmp_
     assert (one["state"], one["was"], one["source"]) == ("repaired", "missing", honest.url)
     assert one["wrong_bytes_from"] == [liar.url]
     assert summary["wrong_bytes_from"] == {mirror.base: 1}
-    assert f"{mirror.base} served wrong bytes, 1 times" in mended.err
+    assert f"{mirror.base} served wrong bytes, 1 time;" in mended.err
     (failing,) = run("sources", "list", "--failing", "--json", "--into", store, cwd=tmp_path).objects
     assert (failing["url"], failing["last_error"]) == (liar.url, "DigestMismatch")
 
