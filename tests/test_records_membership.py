@@ -123,7 +123,7 @@ def test_the_commands_add_to_a_repository_and_remove_one(mirror: Mirror, tmp_pat
 
     done = asked("add", "stable", "*.rpm")
     assert (done.code, done.out) == (0, "")
-    assert "2 units were added to 'stable'; 0 were in it already" in done.err
+    assert "2 units were added to 'stable'; 0 others were in it already" in done.err
     (told,) = asked("add", "stable", "--from", "testing", "--json").objects
     assert told == {"repository": "stable", "chosen": 3, "added": 1}
     assert asked("add", "debs", "*.deb", "--from", "testing").code == 0

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import codes
+from .words import counted
 from .work import Work
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Away:
 
         console = self._work.console
         self._each.append({"store": name, "files": files, "error": error_fields(error, console.clean)})
-        console.fail(f"{error} ({name} is left out, {files} files)")
+        console.fail(f"{error} ({name} is left out, {counted(files, 'file')})")
 
     def code(self, code: int) -> int:
         """What the command ends with that would end with ``code``."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import codes, options
+from .words import counted
 from .work import Work, perform
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ def _add(work: Work) -> int:
         added = recorder.associate(chosen, name)
     if work.as_json:
         put({"repository": name, "chosen": chosen.count, "added": added})
-    work.console.say(f"{added} units were added to {name!r}; {chosen.count - added} were in it already")
+    known = counted(chosen.count - added, "other", "were")
+    work.console.say(f"{counted(added, 'unit', 'were')} added to {name!r}; {known} in it already")
     return codes.OK
 
 
@@ -106,7 +108,8 @@ def _remove(work: Work) -> int:
         taken_off = recorder.remove_repository(name)
     if work.as_json:
         put({"repository": name, "taken_off": taken_off})
-    work.console.say(f"{taken_off} units were taken off {name!r}, which is no more; their files stay for units gc")
+    gone = counted(taken_off, "unit", "were")
+    work.console.say(f"{gone} taken off {name!r}, which is no more; the files stay for units gc")
     return codes.OK
 
 
