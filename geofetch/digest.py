@@ -65,7 +65,10 @@ class Digest:
         named = algorithm(named)
         if not isinstance(value, str | bytes):
             raise SpecError(f"a {named} digest is text or bytes, not {type(value).__name__}")
-        return cls(named, value if isinstance(value, bytes) else _decoded(named, value))
+        if not isinstance(value, bytes):
+            value = _decoded(named, value)
+        # As long as the algorithm has them, which is long enough: there is nothing more to be looked at.
+        return cls.made(named, value) if len(value) == _size(named) >= SHORTEST else cls(named, value)
 
     @property
     def hex(self) -> str:
@@ -177,6 +180,8 @@ def digests(wanted: DigestLike | None) -> tuple[Digest, ...]:
             return (Digest.made("sha256", binascii.unhexlify(wanted[7:])),)
         except ValueError:
             pass  # what it is instead is found out below
+    elif type(wanted) is list and len(wanted) == 1 and type(wanted[0]) is Digest:
+        return (wanted[0],)
     found = tuple(_each(wanted))
     by_name: dict[str, Digest] = {}
     for digest in found:

@@ -28,7 +28,7 @@ MAP: dict[str, set[str]] = {
     "secret": {"errors"},
     "profile": {"names", "errors", "secret"},
     "spec": {"names", "digest", "errors", "frozen", "profile"},
-    "events": {"errors", "spec"},
+    "events": {"errors", "frozen", "spec"},
     "plan": NOUNS,
     "hooks": NOUNS,
     "monkey": {"errors", "auth"},

@@ -68,9 +68,14 @@ class Lines:
         return self._armor.inside(_text(line))
 
     def _whole(self) -> bytes:
+        piece = self._take()
+        if piece.endswith(b"\n") and len(piece) <= LINE_BYTES:  # nearly always
+            self.number += 1
+            self.at = self.number
+            return piece
         parts: list[bytes] = []
         size = 0
-        while piece := self._take():
+        while piece:
             if not parts:
                 self.number += 1
                 self.at = self.number
@@ -80,6 +85,7 @@ class Lines:
                 raise SpecError(f"the line is longer than {LINE_BYTES} bytes: is this a manifest at all?")
             if piece.endswith(b"\n"):
                 break
+            piece = self._take()
         return b"".join(parts)
 
     def _take(self) -> bytes:

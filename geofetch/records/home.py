@@ -44,7 +44,7 @@ class Home:
         """A place as the database keeps it."""
         if kept.store != self._name:
             return kept
-        return Kept(HERE, kept.key, kept.size, kept.mtime_ns, kept.inode)  # half of what replace() takes
+        return Kept.made(HERE, kept.key, kept.size, kept.mtime_ns, kept.inode)
 
     def kept_unit(self, unit: Unit) -> Unit:
         """A unit as the database keeps it."""

@@ -56,9 +56,9 @@ def _remembered(rows: list[Row]) -> Remembered:
     for algorithm, (value, _) in latest.digests.items():
         # An algorithm that this machine lacks cannot prove anything here: the store reads the file instead.
         with suppress(SpecError):
-            digests[algorithm] = Digest(algorithm, value)
+            digests[algorithm] = Digest.of(algorithm, value)
     size = -1 if latest.size is None else latest.size  # a damaged row: no file is of that size
-    kept = Kept(latest.store, latest.store_key, size, latest.mtime_ns, latest.inode)
+    kept = Kept.made(latest.store, latest.store_key, size, latest.mtime_ns, latest.inode)
     return Remembered(kept, digests, tuple(rows))
 
 

@@ -156,7 +156,9 @@ class Recorder:
                 self._fresh.clear()
             self._fresh[place] = time.monotonic(), found.rows
         kept = found.kept
-        return Kept(store, kept.key, kept.size, kept.mtime_ns, kept.inode), found.digests  # a third of replace()
+        if kept.store != store:
+            kept = Kept.made(store, kept.key, kept.size, kept.mtime_ns, kept.inode)
+        return kept, found.digests
 
     def unit(self, ident: int | str | Mapping[str, Any]) -> Unit | None:
         """The unit of this id, path, key in its store, or natural key (a mapping as in ``spec.unit``), if there is one.

@@ -24,7 +24,6 @@ import gevent
 from ..digest import Digest
 from ..errors import SpecError, StoreError
 from ..events import Attempt, Found, Head, Kept, Recall
-from ..frozen import unfrozen
 from ..hubs import process
 from ..names import OURS, PART_PREFIX, checked_path, store_name
 from ..spec import Spec
@@ -120,7 +119,7 @@ class FileStore:
         # first is spared.
         if not self._full and self._noted_vacant(key, path):
             return None
-        seen = self.stat(key)
+        seen = self._seen(key, path)
         self._full = seen is not None
         if seen is None:
             self._noted_vacant(key, path)
@@ -203,7 +202,9 @@ class FileStore:
         raise StoreError(f"{path} is no file", errno=errno.ENOENT)
 
     def stat(self, key: str) -> Kept | None:
-        path = self._path(key)
+        return self._seen(key, self._path(key))
+
+    def _seen(self, key: str, path: str) -> Kept | None:
         try:
             seen = os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -360,20 +361,10 @@ class FileStore:
         return self._tree.at(key)
 
     def _kept(self, key: str, seen: os.stat_result) -> Kept:
-        kept: Any = _Unfrozen()
-        kept.store = self.name
-        kept.key = key
-        kept.size = seen.st_size
-        kept.mtime_ns = seen.st_mtime_ns
-        kept.inode = seen.st_ino
-        kept.__class__ = Kept
-        return kept  # type: ignore[no-any-return]
+        return Kept.made(self.name, key, seen.st_size, seen.st_mtime_ns, seen.st_ino)
 
     def __repr__(self) -> str:
         return self._shown
-
-
-_Unfrozen = unfrozen(Kept)
 
 
 class OneFile(FileStore):

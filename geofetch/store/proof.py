@@ -65,8 +65,9 @@ def held(
     by: Proof = "digest" if wanted else "size"
     wanted.update(named or {})
     if not reread:
-        if any(known.get(name, digest) != digest for name, digest in wanted.items()):
-            return None
+        for name, digest in wanted.items():
+            if known.get(name, digest) != digest:
+                return None
         if wanted.keys() <= known.keys():
             return Held(known, by)
     must = {**known, **wanted} if reread else wanted
