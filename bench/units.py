@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,8 @@ WAITING = 256
 BASE = "http://127.0.0.1:9/mirror/"
 
 
-def main() -> None:
-    told = _parsed()
+def main(given: Sequence[str] | None = None) -> None:
+    told = _parsed(given)
     print(" · ".join(f"{name}: {value}" for name, value in machine().items()))
     with tempfile.TemporaryDirectory(dir=told.folder) as folder:
         root = Path(folder, "root")
@@ -59,13 +59,13 @@ def main() -> None:
         _timed("the same with --mirror", lambda: _run([*sync, "--mirror"]), 3)
 
 
-def _parsed() -> argparse.Namespace:
+def _parsed(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.units", description=__doc__.splitlines()[0])
     parser.add_argument("--units", type=int, default=100_000, help="how many in all")
     parser.add_argument("--real", type=int, default=10_000, help="of them real files, in the repository of the sync")
     parser.add_argument("--db", help="an empty database's URL (a file of SQLite's in the folder)")
     parser.add_argument("--folder", default=tempfile.gettempdir(), help="where the files and SQLite's database go")
-    told = parser.parse_args()
+    told = parser.parse_args(given)
     if not 0 < told.real < told.units:
         parser.error("--real is some of --units")
     return told
@@ -154,7 +154,9 @@ def _drained(recorder: Recorder, repository: str, wanted: int) -> None:
 
 
 def _run(command: list[str]) -> None:
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # Whoever forbids Python to keep what it compiled would compile it once a command: that is not what is asked here.
+    around = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=around)
 
 
 def _timed(what: str, work: Callable[[], Any], times: int = 1) -> None:

@@ -19,6 +19,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from bench import units
 from bench.__main__ import main
 from bench.cases import CASES, MIB, Case, sized
 from bench.content import FAULTS, Job
@@ -221,6 +222,17 @@ def test_nginx_counts_connections(quick: Ground) -> None:
 def test_a_flood_says_its_memory_at_ten_points(quick: Ground) -> None:
     row = only(run(smoke(CASES["flood"]), {"geofetch-flood": ROSTER["geofetch-flood"]}, quick))
     assert len(row["told"]["rss_at_points"]) == 10
+
+
+def test_units_in_a_database_are_counted_and_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    units.main(["--units", "300", "--real", "60", "--folder", str(tmp_path)])
+    said = capsys.readouterr().out
+    for figure in ("recorded", "size of the database", "units show, the command", "a listing: 60 units"):
+        assert figure in said
+    nothing = re.findall(r"sync with nothing to do, the command +([^,]+), ([^,]+), (.+) s", said)
+    assert len(nothing) == 1
+    assert all(float(seconds) > 0 for seconds in nothing[0])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_rounds_are_interleaved_and_each_rival_has_a_process_of_its_own(ground: Ground) -> None:
