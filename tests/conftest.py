@@ -35,7 +35,11 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The processes that tests start get signals as from a terminal; this one ignores what it was told to ignore."""
+    """The processes that tests start get signals as from a terminal; this one ignores what it was told to ignore.
+
+    They also keep what they compiled, where a machine forbids that: a command would compile geofetch anew, for 0.2 s.
+    """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     for number in _SIGNALS:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda *struck: None)  # unlike SIG_IGN, a handler does not outlive an exec
